@@ -1,0 +1,1 @@
+"""One host: learns its facts, answers for itself, changes nothing."""

@@ -1,0 +1,30 @@
+"""What the source host says of the guest that it runs: the source as a facet of the guest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestOrigin:
+    """Facts of the source. What it could not tell is absent: None, or not in the mapping.
+
+    A guest that runs nowhere has no origin, and checks that ask for it do not apply.
+    """
+
+    host_name: str
+    host_uuid: str
+    # libvirt's way to write a version: major * 1,000,000 + minor * 1,000 + micro; None: not known.
+    libvirt_version: int | None = None
+    qemu_version: int | None = None
+    # Features of the source's host-model CPU, for this guest's emulator, machine and virt type.
+    host_model_name: str | None = None
+    host_model_vendor: str | None = None
+    host_model_features: frozenset[str] | None = None
+    # What the guest sees as the size of each file or block device, in bytes, by path.
+    bytes_by_path: Mapping[str, int] = field(default_factory=dict)
+    # "8086:154c" by PCI address "0000:3b:00.0".
+    pci_ids_by_address: Mapping[str, str] = field(default_factory=dict)
+    # Why something is absent, by the name of the fact.
+    unlearned: Mapping[str, str] = field(default_factory=dict)

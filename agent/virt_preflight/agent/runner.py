@@ -1,0 +1,106 @@
+"""Puts every check to the facts. Pure: no clock, no host, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from virt_preflight.agent.check import AnyCheck, CouldNotTell, Problem
+from virt_preflight.agent.fact import Pace, Unknown
+from virt_preflight.agent.report import Finding, Unanswered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of one type of fact; `value` is None when the guest has none of it."""
+
+    value: object | Unknown | None
+    pace: Pace
+    age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What all checks together had to say of one guest on one host."""
+
+    findings: tuple[Finding, ...]
+    unanswered: tuple[Unanswered, ...]
+    asked: int
+    not_applicable: int
+    facts_age_s: float
+
+
+def examine(
+    checks: Iterable[AnyCheck],
+    known: Callable[[type], Known],
+    waived: Collection[str] = (),
+) -> Outcome:
+    """Ask every check. One that raises is unanswered, and the others go on."""
+    findings: list[Finding] = []
+    unanswered: list[Unanswered] = []
+    asked = not_applicable = 0
+    oldest = 0.0
+    for check in checks:
+        facts = [known(asked_type) for asked_type in check.asks]
+        if any(fact.value is None for fact in facts):
+            not_applicable += 1
+            continue
+        asked += 1
+        oldest = max([oldest, *(fact.age_s for fact in facts)])
+        missing = [fact.value for fact in facts if isinstance(fact.value, Unknown)]
+        if missing:
+            why = "; ".join(dict.fromkeys(unknown.why for unknown in missing))
+            unanswered.append(_unanswered(check, CouldNotTell(subject="", why=why), waived))
+            continue
+        lasting = all(fact.pace is Pace.FIXED for fact in facts)
+        try:
+            for yielded in check.function(*(fact.value for fact in facts)):
+                match yielded:
+                    case Problem():
+                        findings.append(_finding(check, yielded, waived, lasting=lasting))
+                    case CouldNotTell():
+                        unanswered.append(_unanswered(check, yielded, waived))
+        except Exception as error:  # noqa: BLE001 - one broken check must not cost the answer
+            broken = CouldNotTell(subject="", why=f"the check itself broke: {error!r}")
+            unanswered.append(_unanswered(check, broken, waived))
+    return Outcome(
+        findings=tuple(sorted(findings, key=_worst_first)),
+        unanswered=tuple(sorted(unanswered, key=lambda left: -left.severity)),
+        asked=asked,
+        not_applicable=not_applicable,
+        facts_age_s=oldest,
+    )
+
+
+def _worst_first(finding: Finding) -> tuple[bool, int]:
+    return (finding.waived, -finding.severity)
+
+
+def _finding(
+    check: AnyCheck, problem: Problem, waived: Collection[str], *, lasting: bool
+) -> Finding:
+    return Finding(
+        check=check.id,
+        title=check.title,
+        severity=check.severity if problem.severity is None else problem.severity,
+        side=check.side,
+        phase=check.phase,
+        subject=problem.subject,
+        wanted=problem.wanted,
+        found=problem.found,
+        remedy=problem.remedy or check.remedy,
+        commands=problem.commands,
+        lasting=lasting,
+        waived=check.id in waived,
+    )
+
+
+def _unanswered(check: AnyCheck, left: CouldNotTell, waived: Collection[str]) -> Unanswered:
+    return Unanswered(
+        check=check.id,
+        title=check.title,
+        severity=check.severity,
+        subject=left.subject,
+        why=left.why,
+        waived=check.id in waived,
+    )

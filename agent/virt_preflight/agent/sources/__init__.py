@@ -1,0 +1,133 @@
+"""The narrow door to a host: reading verbs only, each a question with a raw answer.
+
+Whatever stands behind it - the live machine, a recording - answers alike, so that everything else
+runs and is tested without libvirt. Answers are raw (text, a few numbers): parsing is the families'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+class SourceError(Exception):
+    """The question was not answered with what was asked for; the text says why."""
+
+
+class Absent(SourceError):
+    """A sure answer: it is not there."""
+
+
+class Refused(SourceError):
+    """A sure answer: the one who was asked said no."""
+
+
+class Unreadable(SourceError):
+    """No answer: no right to ask, no answer in time, broken. Nothing follows from it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Whom QEMU runs as."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileStat:
+    """stat(2) of what a path leads to. `size_bytes` of a block device is the device's own."""
+
+    kind: str  # "file", "block", "char", "dir", "socket", "fifo"
+    size_bytes: int
+    mode: int  # permission bits
+    uid: int
+    gid: int
+    device: int
+    inode: int
+    # Of a device node: "252:0"; else "".
+    rdev: str = ""
+
+
+class Want(Enum):
+    """What somebody wants to do with a file."""
+
+    EXISTS = "exists"
+    READ = "read"
+    WRITE = "write"
+    EXECUTE = "execute"
+
+
+class Source(Protocol):
+    """One host. Every verb is bounded in time and raises a SourceError when it has no answer."""
+
+    def text(self, path: str) -> str:
+        """The text of a small file (at most 1 MiB), undecodable bytes replaced."""
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """The names in a directory, sorted."""
+
+    def link(self, path: str) -> str:
+        """Where a symbolic link points, as written in it."""
+
+    def stat(self, path: str) -> FileStat:
+        """What is at the path. Absent when nothing is."""
+
+    def may(self, path: str, want: Want, user: User) -> bool:
+        """Whether the user could do that now: access(2) as that user. Absent when nothing is there.
+
+        Directories above that the user may not search make it False, as they do for QEMU.
+        """
+
+    def file_system(self, path: str) -> str:
+        """The type of the file system that the path is on, as in /proc/self/mountinfo: "nfs4"."""
+
+    def image(self, path: str) -> str:
+        """JSON of `qemu-img info --backing-chain -U`; Refused with qemu-img's words."""
+
+    def image_alone(self, path: str) -> str:
+        """JSON of `qemu-img info -U` of this image alone, its backing files not opened."""
+
+    def user(self, user: str, group: str) -> User:
+        """The user of that name or number with the group of that name or number ("" its own)."""
+
+    def reach(self, host: str, port: int) -> None:
+        """Open and close a TCP connection within a second. Refused when it is refused."""
+
+    def program(self, name: str) -> str:
+        """The full path of a program in the daemon's PATH. Absent when there is none."""
+
+    def bindable(self, address: str, port: int) -> bool:
+        """Whether a TCP port could be listened on at that address now (bound, never listened)."""
+
+    def open_vswitch(self) -> str:
+        """JSON of `ovs-vsctl --format=json list-br` and kin. Absent without Open vSwitch."""
+
+    def memory(self) -> tuple[int, int]:
+        """(total, available) in KiB, as the kernel counts them."""
+
+    def libvirt(self, question: str, *arguments: str) -> str:
+        """One of QUESTIONS. Refused with libvirt's words, Unreadable when it does not answer."""
+
+
+# What libvirt can be asked, and the form of its answer.
+QUESTIONS = {
+    "version": "JSON {libvirt, qemu}: libvirtd's and its default hypervisor's version",
+    "capabilities": "XML of virConnectGetCapabilities",
+    "hostname": "text of virConnectGetHostname",
+    "domain-capabilities": "XML; arguments: emulator, architecture, machine, virt type",
+    "domains": "JSON [{name, uuid, id or null, state, persistent}]",
+    "domain-xml": "live XML of the domain with that UUID",
+    "domain-jobs": "JSON {snapshots, block_jobs: [target], job} of the domain with that UUID",
+    "networks": "JSON [{name, active, bridge, xml}]",
+    "network-ports": "JSON [xml] of the network with that name",
+    "nwfilters": "JSON [{name, xml}]",
+    "pools": "JSON [{name, active, xml}]",
+    "volume": "JSON {path, xml}; arguments: pool, volume",
+    "secrets": "JSON [{uuid, usage_type, usage_id, has_value: true/false/null}]",
+    "node-devices": "JSON [{name, xml}] of PCI, USB, SCSI, mdev devices",
+    "free-pages": "JSON {cell: {page size in KiB: free}}",
+}
