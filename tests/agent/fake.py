@@ -31,6 +31,9 @@ class FakeSource:
     # (question, *arguments)
     answers: Mapping[tuple[str, ...], str | SourceError] = field(default_factory=dict)
 
+    def generation(self) -> int:
+        return 0
+
     def text(self, path: str) -> str:
         return given(self.texts.get(path, Absent(path)))
 

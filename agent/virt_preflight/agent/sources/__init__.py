@@ -64,6 +64,9 @@ class Want(Enum):
 class Source(Protocol):
     """One host. Every verb is bounded in time and raises a SourceError when it has no answer."""
 
+    def generation(self) -> int:
+        """Another number once libvirtd was restarted: what was kept of it is then asked anew."""
+
     def text(self, path: str) -> str:
         """The text of a small file (at most 1 MiB), undecodable bytes replaced."""
 

@@ -1,0 +1,79 @@
+"""One dry run: gathers the facts, puts the checks to them, makes the report."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from virt_preflight.agent.catalogue import chosen
+from virt_preflight.agent.claims import capacity_of, claims_of
+from virt_preflight.agent.domain import Domain
+from virt_preflight.agent.factstore import FactStore, Question
+from virt_preflight.agent.options import MigrationOptions
+from virt_preflight.agent.origin import GuestOrigin
+from virt_preflight.agent.policy import Policy
+from virt_preflight.agent.report import Report, Side
+from virt_preflight.agent.runner import examine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Which checks, and how old their facts may be (seconds; None: the agent's own pace)."""
+
+    only: Collection[str] = ()
+    skip: Collection[str] = ()
+    waive: Collection[str] = ()
+    max_age_s: float | None = None
+
+
+def dry_run(
+    store: FactStore,
+    side: Side,
+    domain: Domain,
+    *,
+    host: str,
+    policy: Policy,
+    options: MigrationOptions,
+    origin: GuestOrigin | None = None,
+    asked: Asked,
+) -> Report:
+    """The report of one side for one guest. Never raises for what guest or host are like."""
+    question = store.question(given(domain, policy, options, origin), asked.max_age_s)
+    return report(question, side, domain, host=host, options=options, asked=asked)
+
+
+def given(
+    domain: Domain, policy: Policy, options: MigrationOptions, origin: GuestOrigin | None
+) -> Mapping[type, object | None]:
+    """The facts that come with the question."""
+    return {Domain: domain, Policy: policy, MigrationOptions: options, GuestOrigin: origin}
+
+
+def report(
+    question: Question,
+    side: Side,
+    domain: Domain,
+    *,
+    host: str,
+    options: MigrationOptions,
+    asked: Asked,
+) -> Report:
+    """Ask that side's checks with the facts of a question."""
+    checks = [
+        check
+        for check in chosen(question.store.catalogue.checks, asked.only, asked.skip)
+        if check.side is side and (check.offline or not options.offline)
+    ]
+    outcome = examine(checks, question.known, asked.waive)
+    return Report(
+        host=host,
+        guest_name=domain.name,
+        guest_uuid=domain.uuid,
+        findings=outcome.findings,
+        unanswered=outcome.unanswered,
+        facts_age_s=outcome.facts_age_s,
+        claims=claims_of(question),
+        capacity=capacity_of(question),
+        checks_asked=outcome.asked,
+        checks_not_applicable=outcome.not_applicable,
+    )

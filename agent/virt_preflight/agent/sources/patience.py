@@ -1,0 +1,85 @@
+"""Asks things that may never answer: each has its time, and none is asked again while it hangs."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from virt_preflight.agent.sources import SourceError, Unreadable
+
+T = TypeVar("T")
+
+# So many questions may hang at once; each holds a thread that nobody can end.
+HANGING_AT_MOST = 32
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    whom: Hashable
+    question: Callable[[], Any]
+    asked_at_s: float
+    done: threading.Event = field(default_factory=threading.Event)
+    answer: Any = None
+    error: BaseException | None = None
+
+
+class Patience:
+    """Threads that can be given up: daemons, so that a hanging one does not hold the process."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._idle: queue.SimpleQueue[queue.SimpleQueue[_Job]] = queue.SimpleQueue()
+        self._hanging: dict[Hashable, _Job] = {}
+        self._guard = threading.Lock()
+
+    def ask(self, whom: Hashable, within_s: float, question: Callable[[], T]) -> T:
+        """The answer, or Unreadable when there is none within that time.
+
+        While somebody has not answered an earlier question, he is not asked another: the answer
+        to that is Unreadable at once, so that a dead mount costs one deadline and one thread.
+        """
+        job = _Job(whom, question, self._clock())
+        with self._guard:
+            earlier = self._hanging.get(whom)
+            if earlier is not None:
+                waited_s = job.asked_at_s - earlier.asked_at_s
+                raise Unreadable(f"{whom} has not answered for {waited_s:.0f} s")
+            if len(self._hanging) >= HANGING_AT_MOST:
+                raise Unreadable(f"{HANGING_AT_MOST} other questions hang, {whom} was not asked")
+        self._worker().put(job)
+        if not job.done.wait(within_s):
+            with self._guard:
+                if not job.done.is_set():
+                    self._hanging[whom] = job
+                    raise Unreadable(f"no answer from {whom} within {within_s:g} s")
+        if isinstance(job.error, SourceError):
+            raise job.error
+        if job.error is not None:
+            raise Unreadable(str(job.error)) from job.error
+        return job.answer  # type: ignore[no-any-return]
+
+    def _worker(self) -> queue.SimpleQueue[_Job]:
+        """An idle worker's inbox, or a new worker's."""
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            inbox: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+            threading.Thread(target=self._work, args=(inbox,), daemon=True).start()
+            return inbox
+
+    def _work(self, inbox: queue.SimpleQueue[_Job]) -> None:
+        while True:
+            job = inbox.get()
+            try:
+                job.answer = job.question()
+            except BaseException as error:  # noqa: BLE001 - it is the asker's to deal with
+                job.error = error
+            with self._guard:
+                job.done.set()
+                if self._hanging.get(job.whom) is job:
+                    del self._hanging[job.whom]
+            self._idle.put(inbox)
+            del job
