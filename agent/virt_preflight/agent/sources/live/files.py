@@ -1,0 +1,184 @@
+"""Files as they are, and as another user would see them. Nothing is opened for writing."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import grp
+import hashlib
+import os
+import platform
+import pwd
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from virt_preflight.agent.sources import (
+    Absent,
+    FileStat,
+    SourceError,
+    Unreadable,
+    User,
+    Want,
+)
+
+TEXT_AT_MOST = 1024 * 1024
+# In an image's first 64 KiB its format, size and backing file are named.
+HEADER_BYTES = 65536
+AT_FDCWD = -100
+AT_EACCESS = 0x200
+ACCESS = {
+    Want.EXISTS: os.F_OK,
+    Want.READ: os.R_OK,
+    Want.WRITE: os.R_OK | os.W_OK,
+    Want.EXECUTE: os.X_OK,
+}
+KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISREG, "file"),
+    (stat.S_ISBLK, "block"),
+    (stat.S_ISCHR, "char"),
+    (stat.S_ISDIR, "dir"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISFIFO, "fifo"),
+)
+# setgroups(2) of the calling thread alone: glibc's own changes all threads of the process.
+SETGROUPS = {"x86_64": 116, "aarch64": 159, "ppc64le": 81, "s390x": 206, "riscv64": 159}
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def file_error(path: str, error: OSError) -> SourceError:
+    """Only that it is not there is an answer."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+        return Absent(f"{path}: {os.strerror(error.errno)}")
+    return Unreadable(f"{path}: {error.strerror or error}")
+
+
+def read_text(path: str) -> str:
+    """Up to TEXT_AT_MOST bytes, those that are no UTF-8 replaced. A fifo or device is not read."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Unreadable(f"{path} is no regular file")
+        return file.read(TEXT_AT_MOST).decode("utf-8", "replace")
+
+
+def stat_of(path: str) -> FileStat:
+    """Links followed; the size of a block device is the device's own."""
+    found = os.stat(path)
+    kind = next((name for is_it, name in KINDS if is_it(found.st_mode)), "other")
+    rdev = ""
+    size = found.st_size
+    if kind in ("block", "char"):
+        rdev = f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
+    if kind == "block":
+        # Sectors of 512 bytes, whatever the device's own are (block/genhd.c).
+        size = 512 * int(Path(f"/sys/dev/block/{rdev}/size").read_text())
+    return FileStat(
+        kind=kind,
+        size_bytes=size,
+        mode=stat.S_IMODE(found.st_mode),
+        uid=found.st_uid,
+        gid=found.st_gid,
+        device=found.st_dev,
+        inode=found.st_ino,
+        rdev=rdev,
+    )
+
+
+def may_as(path: str, want: Want, user: User) -> bool:
+    """access(2) as that user, so that ACLs, root squash and read-only mounts count as they do."""
+    with acting_as(user):
+        # os.access() tells no reason. AT_EACCESS goes by the ids in force, fsuid among them.
+        if LIBC.faccessat(AT_FDCWD, os.fsencode(path), ACCESS[want], AT_EACCESS) == 0:
+            return True
+        number = ctypes.get_errno()
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return False
+    raise file_error(path, OSError(number, os.strerror(number)))
+
+
+@contextmanager
+def acting_as(user: User) -> Iterator[None]:
+    """This thread alone asks the file system as that user. Only root can be another.
+
+    setfsuid(2) drops the file capabilities of root with it (capabilities(7)).
+    """
+    if os.geteuid() == user.uid:
+        yield
+        return
+    if os.geteuid() != 0:
+        raise Unreadable(f"only root can ask what user {user.name} may do")
+    setgroups = SETGROUPS.get(platform.machine())
+    if setgroups is None:
+        raise Unreadable(f"asking as user {user.name} is not known on {platform.machine()}")
+    own_groups = os.getgroups()
+    try:
+        _set_groups(setgroups, user.groups or (user.gid,))
+        LIBC.setfsgid(user.gid)
+        LIBC.setfsuid(user.uid)
+        # setfsuid(2) has no error: asked again with an impossible id, it tells the one in force.
+        if LIBC.setfsuid(-1) != user.uid:
+            raise Unreadable(f"cannot ask as user {user.name}: setfsuid is not permitted")
+        yield
+    finally:
+        LIBC.setfsuid(0)
+        LIBC.setfsgid(os.getegid())
+        _set_groups(setgroups, own_groups)
+
+
+def _set_groups(number: int, groups: list[int] | tuple[int, ...]) -> None:
+    array = (ctypes.c_uint32 * len(groups))(*groups)
+    if LIBC.syscall(number, len(groups), array) != 0:
+        raise Unreadable(f"setgroups: {os.strerror(ctypes.get_errno())}")
+
+
+def look_up(user: str, group: str) -> User:
+    """By name or number; the group "" is the user's own."""
+    try:
+        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    except KeyError:
+        if not user.isdigit():
+            raise Absent(f"no user {user}") from None
+        # A number needs no entry: QEMU then runs with that group alone.
+        gid = _group(group) if group else int(user)
+        return User(name=user, uid=int(user), gid=gid, groups=(gid,))
+    gid = _group(group) if group else entry.pw_gid
+    groups = tuple(sorted(os.getgrouplist(entry.pw_name, gid)))
+    return User(name=entry.pw_name, uid=entry.pw_uid, gid=gid, groups=groups)
+
+
+def _group(group: str) -> int:
+    try:
+        return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise Absent(f"no group {group}") from None
+
+
+def mounted(path: str) -> tuple[str, str]:
+    """(mount point, type) of the file system that holds the path, asked of the kernel's table.
+
+    The path itself is not touched: its storage may be dead.
+    """
+    best = ("/", "")
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields.split()[4])
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best[0]):
+            best = (point, rest.split()[0])
+    return best
+
+
+def image_key(path: str) -> tuple[object, ...]:
+    """What tells an image from another: the file, its size and the header that qemu-img reads."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode)):
+            raise Unreadable(f"{path} is neither a file nor a block device")
+        header = hashlib.sha256(os.pread(descriptor, HEADER_BYTES, 0)).digest()
+    finally:
+        os.close(descriptor)
+    return (path, found.st_dev, found.st_ino, found.st_size, header)

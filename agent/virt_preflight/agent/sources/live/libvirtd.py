@@ -1,0 +1,306 @@
+"""What libvirt is asked: read calls only, each with a deadline, on one connection kept open."""
+
+from __future__ import annotations
+
+import errno
+import json
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import libvirt
+
+from virt_preflight.agent.sources import Absent, Refused, SourceError, Unreadable
+from virt_preflight.agent.sources.patience import Patience
+
+WITHIN_S = 2.0
+# Domain capabilities may make libvirtd probe a QEMU that it has not seen yet: about a second.
+PROBING_WITHIN_S = 5.0
+# libvirtd is given up on after this long without a sign of life: interval times count.
+KEEPALIVE_INTERVAL_S = 3
+KEEPALIVE_COUNT = 3
+
+ABSENT = {
+    libvirt.VIR_ERR_NO_DOMAIN,
+    libvirt.VIR_ERR_NO_NETWORK,
+    libvirt.VIR_ERR_NO_STORAGE_POOL,
+    libvirt.VIR_ERR_NO_STORAGE_VOL,
+    libvirt.VIR_ERR_NO_SECRET,
+    libvirt.VIR_ERR_NO_NWFILTER,
+    libvirt.VIR_ERR_NO_NODE_DEVICE,
+}
+# The same question may be answered another time: nothing follows from these.
+UNCLEAR = {
+    libvirt.VIR_ERR_OPERATION_TIMEOUT,
+    libvirt.VIR_ERR_ACCESS_DENIED,
+    libvirt.VIR_ERR_AUTH_FAILED,
+    libvirt.VIR_ERR_AUTH_CANCELLED,
+    libvirt.VIR_ERR_OPERATION_DENIED,
+    libvirt.VIR_ERR_NO_SUPPORT,
+    libvirt.VIR_ERR_RPC,
+    libvirt.VIR_ERR_INTERNAL_ERROR,
+    libvirt.VIR_ERR_SYSTEM_ERROR,
+}
+STATES = {
+    libvirt.VIR_DOMAIN_RUNNING: "running",
+    libvirt.VIR_DOMAIN_PAUSED: "paused",
+    libvirt.VIR_DOMAIN_SHUTOFF: "shut off",
+}
+USAGES = {
+    libvirt.VIR_SECRET_USAGE_TYPE_VOLUME: "volume",
+    libvirt.VIR_SECRET_USAGE_TYPE_CEPH: "ceph",
+    libvirt.VIR_SECRET_USAGE_TYPE_ISCSI: "iscsi",
+    libvirt.VIR_SECRET_USAGE_TYPE_TLS: "tls",
+}
+
+_loop_guard = threading.Lock()
+_loop_runs = False
+
+
+class Libvirtd:
+    """One connection, opened when first needed and again when it was lost."""
+
+    def __init__(self, uri: str, patience: Patience) -> None:
+        self._uri = uri
+        self._patience = patience
+        self._connection: Any = None
+        self._generation = 0
+        self._guard = threading.Lock()
+
+    def generation(self) -> int:
+        """Another number once the connection was lost: its libvirtd may be another."""
+        connection = self._connection
+        if connection is not None and not connection.isAlive():
+            self._forget(connection)
+        return self._generation
+
+    def ask(self, question: str, arguments: tuple[str, ...]) -> str:
+        """The raw answer. Asked once more when the connection turns out to be lost."""
+        answer = QUESTIONS[question]
+        within_s = PROBING_WITHIN_S if question == "domain-capabilities" else WITHIN_S
+
+        def put() -> str:
+            try:
+                return self._put(answer, arguments)
+            except libvirt.libvirtError as error:
+                if not self._lost():
+                    raise sentence(error) from error
+            try:
+                return self._put(answer, arguments)
+            except libvirt.libvirtError as error:
+                raise sentence(error) from error
+
+        return self._patience.ask("libvirtd", within_s, put)
+
+    def _put(self, answer: Callable[..., str], arguments: tuple[str, ...]) -> str:
+        return answer(self._open(), *arguments)
+
+    def _open(self) -> Any:
+        with self._guard:
+            if self._connection is None:
+                run_event_loop()
+                try:
+                    connection = libvirt.open(self._uri)
+                except libvirt.libvirtError as error:
+                    raise unreached(error) from error
+                # Some drivers (test:///) have no connection to keep alive.
+                with suppress(libvirt.libvirtError):
+                    connection.setKeepAlive(KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT)
+                self._connection = connection
+            return self._connection
+
+    def _lost(self) -> bool:
+        connection = self._connection
+        if connection is None or connection.isAlive():
+            return False
+        self._forget(connection)
+        return True
+
+    def _forget(self, connection: Any) -> None:
+        with self._guard:
+            if self._connection is connection:
+                self._connection = None
+                self._generation += 1
+
+
+def run_event_loop() -> None:
+    """libvirt notices a lost or a silent daemon only where an event loop runs."""
+    global _loop_runs  # libvirt's loop is one for the process
+    with _loop_guard:
+        if _loop_runs:
+            return
+        # Errors come as exceptions; libvirt would print them on stderr, too.
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        libvirt.virEventRegisterDefaultImpl()
+
+        def turn() -> None:
+            while True:
+                libvirt.virEventRunDefaultImpl()
+
+        threading.Thread(target=turn, name="libvirt-events", daemon=True).start()
+        _loop_runs = True
+
+
+def words(error: libvirt.libvirtError) -> str:
+    """libvirt's own sentence."""
+    return str(error.get_error_message() or error)
+
+
+def sentence(error: libvirt.libvirtError) -> SourceError:
+    """An absence or a refusal is an answer; anything else leaves the question open."""
+    code = error.get_error_code()
+    if code in ABSENT:
+        return Absent(words(error))
+    if code in UNCLEAR or code is None:
+        return Unreadable(f"libvirt: {words(error)}")
+    return Refused(words(error))
+
+
+def unreached(error: libvirt.libvirtError) -> SourceError:
+    """No socket, or nobody behind it, is sure; no right to connect is not."""
+    sentence = f"libvirtd cannot be reached: {words(error)}"
+    if error.get_int1() in (errno.ENOENT, errno.ECONNREFUSED):
+        return Refused(sentence)
+    return Unreadable(sentence)
+
+
+def _version(connection: Any) -> str:
+    return json.dumps({"libvirt": connection.getLibVersion(), "qemu": connection.getVersion()})
+
+
+def _capabilities(connection: Any) -> str:
+    return str(connection.getCapabilities())
+
+
+def _hostname(connection: Any) -> str:
+    return str(connection.getHostname())
+
+
+def _domain_capabilities(
+    connection: Any, emulator: str, architecture: str, machine: str, virt_type: str
+) -> str:
+    return str(
+        connection.getDomainCapabilities(
+            emulator or None, architecture or None, machine or None, virt_type or None, 0
+        )
+    )
+
+
+def _domains(connection: Any) -> str:
+    found = []
+    for domain in connection.listAllDomains(0):
+        try:
+            state = domain.state(0)[0]
+            persistent = bool(domain.isPersistent())
+        except libvirt.libvirtError:
+            # It went away between the list and the question.
+            continue
+        number = domain.ID()
+        found.append(
+            {
+                "name": domain.name(),
+                "uuid": domain.UUIDString(),
+                "id": number if number >= 0 else None,
+                "state": STATES.get(state, "other"),
+                "persistent": persistent,
+            }
+        )
+    return json.dumps(found)
+
+
+def _domain_xml(connection: Any, uuid: str) -> str:
+    return str(connection.lookupByUUIDString(uuid).XMLDesc(0))
+
+
+def _domain_jobs(connection: Any, uuid: str) -> str:
+    domain = connection.lookupByUUIDString(uuid)
+    return json.dumps({"snapshots": domain.snapshotNum(0), "job": domain.jobInfo()[0]})
+
+
+def _networks(connection: Any) -> str:
+    found = []
+    for network in connection.listAllNetworks(0):
+        active = bool(network.isActive())
+        xml = network.XMLDesc(0)
+        try:
+            bridge = network.bridgeName() if active else ""
+        except libvirt.libvirtError:
+            # Networks on macvtap or hostdev have none.
+            bridge = ""
+        found.append({"name": network.name(), "active": active, "bridge": bridge, "xml": xml})
+    return json.dumps(found)
+
+
+def _network_ports(connection: Any, name: str) -> str:
+    network = connection.networkLookupByName(name)
+    return json.dumps([port.XMLDesc(0) for port in network.listAllPorts(0)])
+
+
+def _nwfilters(connection: Any) -> str:
+    return json.dumps(
+        [{"name": item.name(), "xml": item.XMLDesc(0)} for item in connection.listAllNWFilters(0)]
+    )
+
+
+def _pools(connection: Any) -> str:
+    return json.dumps(
+        [
+            {"name": pool.name(), "active": bool(pool.isActive()), "xml": pool.XMLDesc(0)}
+            for pool in connection.listAllStoragePools(0)
+        ]
+    )
+
+
+def _volume(connection: Any, pool: str, volume: str) -> str:
+    found = connection.storagePoolLookupByName(pool).storageVolLookupByName(volume)
+    return json.dumps({"path": found.path(), "xml": found.XMLDesc(0)})
+
+
+def _secrets(connection: Any) -> str:
+    return json.dumps([_secret(secret) for secret in connection.listAllSecrets(0)])
+
+
+def _secret(secret: Any) -> dict[str, Any]:
+    """Whether it has a value, without keeping it; a private secret tells nobody: null."""
+    has_value: bool | None
+    try:
+        has_value = secret.value(0) is not None
+    except libvirt.libvirtError as error:
+        has_value = False if error.get_error_code() == libvirt.VIR_ERR_NO_SECRET else None
+    return {
+        "uuid": secret.UUIDString(),
+        "usage_type": USAGES.get(secret.usageType(), "none"),
+        "usage_id": secret.usageID(),
+        "has_value": has_value,
+    }
+
+
+def _node_devices(connection: Any) -> str:
+    kinds = (
+        libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV
+        | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_USB_DEV
+        | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_SCSI
+        | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
+    )
+    return json.dumps(
+        [{"name": item.name(), "xml": item.XMLDesc(0)} for item in connection.listAllDevices(kinds)]
+    )
+
+
+QUESTIONS: dict[str, Callable[..., str]] = {
+    "version": _version,
+    "capabilities": _capabilities,
+    "hostname": _hostname,
+    "domain-capabilities": _domain_capabilities,
+    "domains": _domains,
+    "domain-xml": _domain_xml,
+    "domain-jobs": _domain_jobs,
+    "networks": _networks,
+    "network-ports": _network_ports,
+    "nwfilters": _nwfilters,
+    "pools": _pools,
+    "volume": _volume,
+    "secrets": _secrets,
+    "node-devices": _node_devices,
+}

@@ -1,0 +1,131 @@
+"""The machine itself, through the verbs of Source."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import psutil
+
+from virt_preflight.agent.sources import Absent, FileStat, User, Want
+from virt_preflight.agent.sources.live import files, programs, sockets
+from virt_preflight.agent.sources.live.libvirtd import Libvirtd
+from virt_preflight.agent.sources.patience import Patience
+
+T = TypeVar("T")
+
+FILE_WITHIN_S = 1.0
+# The kernel's own files do not hang: no thread is spent on them.
+KERNEL_FILES = ("/proc/", "/sys/")
+IMAGES_AT_MOST = 4096
+
+
+class LiveSource:
+    """This host. Implements Source; see there for what each verb gives."""
+
+    def __init__(self, uri: str = "qemu:///system") -> None:
+        self._patience = Patience(time.monotonic)
+        self._libvirtd = Libvirtd(uri, self._patience)
+        self._images: dict[tuple[object, ...], str] = {}
+
+    def generation(self) -> int:
+        """Changes when libvirtd was restarted."""
+        return self._libvirtd.generation()
+
+    def text(self, path: str) -> str:
+        """The text of a small file."""
+        return self._file(path, lambda: files.read_text(path))
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """The names in a directory."""
+        return self._file(path, lambda: tuple(sorted(os.listdir(path))))
+
+    def link(self, path: str) -> str:
+        """Where a symbolic link points."""
+        return self._file(path, lambda: os.readlink(path))
+
+    def stat(self, path: str) -> FileStat:
+        """What is at the path."""
+        return self._file(path, lambda: files.stat_of(path))
+
+    def may(self, path: str, want: Want, user: User) -> bool:
+        """access(2) as that user."""
+        return self._file(path, lambda: files.may_as(path, want, user))
+
+    def file_system(self, path: str) -> str:
+        """The type of the file system."""
+        return self._file(path, lambda: files.mounted(os.path.realpath(path))[1])
+
+    def image(self, path: str) -> str:
+        """qemu-img's view of the whole chain."""
+        return self._image(path, "--backing-chain")
+
+    def image_alone(self, path: str) -> str:
+        """qemu-img's view of one image."""
+        return self._image(path)
+
+    def user(self, user: str, group: str) -> User:
+        """From the host's own user database."""
+        return self._patience.ask(
+            "the user database", FILE_WITHIN_S, lambda: files.look_up(user, group)
+        )
+
+    def reach(self, host: str, port: int) -> None:
+        """A TCP connection, closed at once."""
+        where = f"{host} port {port}"
+        self._patience.ask(where, sockets.REACH_WITHIN_S + 0.5, lambda: sockets.connect(host, port))
+
+    def program(self, name: str) -> str:
+        """Looked up where libvirtd would."""
+        return programs.find(name)
+
+    def bindable(self, address: str, port: int) -> bool:
+        """From the kernel's tables; nothing is bound."""
+        return sockets.could_listen(address, port)
+
+    def open_vswitch(self) -> str:
+        """The bridges of Open vSwitch."""
+        return programs.run(["ovs-vsctl", "--timeout=2", "--format=json", "list-br"], 3.0)
+
+    def memory(self) -> tuple[int, int]:
+        """Total and available KiB."""
+        counted = psutil.virtual_memory()
+        return counted.total // 1024, counted.available // 1024
+
+    def libvirt(self, question: str, *arguments: str) -> str:
+        """One of libvirt's documents."""
+        return self._libvirtd.ask(question, arguments)
+
+    def _file(self, path: str, question: Callable[[], T]) -> T:
+        if not path.startswith("/") or "\0" in path:
+            raise Absent(f"{path!r} is no absolute path")
+
+        def put() -> T:
+            try:
+                return question()
+            except OSError as error:
+                raise files.file_error(path, error) from None
+
+        if path.startswith(KERNEL_FILES):
+            return put()
+        # A dead mount is known by its mount point: its other files are then not asked at all.
+        return self._patience.ask(files.mounted(path)[0], FILE_WITHIN_S, put)
+
+    def _image(self, path: str, *options: str) -> str:
+        key = self._file(path, lambda: files.image_key(path))
+        found = self._images.get(key)
+        if found is None or options:
+            command = [*programs.QEMU_IMG, "info", "--output=json", "-U", *options, f"file:{path}"]
+            found = self._patience.ask(
+                files.mounted(path)[0],
+                programs.WITHIN_S + 0.5,
+                lambda: programs.run(command, programs.WITHIN_S),
+            )
+            # Of a chain, a file further down may change and this one not: it is not kept.
+            if not options:
+                if len(self._images) >= IMAGES_AT_MOST:
+                    self._images.clear()
+                self._images[key] = found
+        return found
