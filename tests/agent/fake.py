@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -30,6 +31,9 @@ class FakeSource:
     kib: tuple[int, int] = (16 * 1024 * 1024, 8 * 1024 * 1024)
     # (question, *arguments)
     answers: Mapping[tuple[str, ...], str | SourceError] = field(default_factory=dict)
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def generation(self) -> int:
         return 0

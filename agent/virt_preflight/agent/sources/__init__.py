@@ -6,6 +6,7 @@ runs and is tested without libvirt. Answers are raw (text, a few numbers): parsi
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -63,6 +64,9 @@ class Want(Enum):
 
 class Source(Protocol):
     """One host. Every verb is bounded in time and raises a SourceError when it has no answer."""
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        """All questions of the calling thread inside it together take no longer than that."""
 
     def generation(self) -> int:
         """Another number once libvirtd was restarted: what was kept of it is then asked anew."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -34,6 +36,16 @@ class Patience:
         self._idle: queue.SimpleQueue[queue.SimpleQueue[_Job]] = queue.SimpleQueue()
         self._hanging: dict[Hashable, _Job] = {}
         self._guard = threading.Lock()
+        self._own = threading.local()
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """What the calling thread asks inside it takes no longer than that in all."""
+        self._own.until_s = self._clock() + seconds
+        try:
+            yield
+        finally:
+            del self._own.until_s
 
     def ask(self, whom: Hashable, within_s: float, question: Callable[[], T]) -> T:
         """The answer, or Unreadable when there is none within that time.
@@ -42,6 +54,9 @@ class Patience:
         to that is Unreadable at once, so that a dead mount costs one deadline and one thread.
         """
         job = _Job(whom, question, self._clock())
+        left_s = getattr(self._own, "until_s", math.inf) - job.asked_at_s
+        if left_s <= 0:
+            raise Unreadable(f"no time left to ask {whom}")
         with self._guard:
             earlier = self._hanging.get(whom)
             if earlier is not None:
@@ -50,11 +65,11 @@ class Patience:
             if len(self._hanging) >= HANGING_AT_MOST:
                 raise Unreadable(f"{HANGING_AT_MOST} other questions hang, {whom} was not asked")
         self._worker().put(job)
-        if not job.done.wait(within_s):
+        if not job.done.wait(min(within_s, left_s)):
             with self._guard:
                 if not job.done.is_set():
                     self._hanging[whom] = job
-                    raise Unreadable(f"no answer from {whom} within {within_s:g} s")
+                    raise Unreadable(f"no answer from {whom} within {min(within_s, left_s):.3g} s")
         if isinstance(job.error, SourceError):
             raise job.error
         if job.error is not None:

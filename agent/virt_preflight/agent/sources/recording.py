@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,6 +77,10 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="cam
 
 class Verbs:
     """Every verb of Source as one question: its name and its arguments."""
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:  # noqa: ARG002
+        """A recording takes no time."""
+        return nullcontext()
 
     def text(self, path: str) -> str:
         """As Source says, like all that follow."""
@@ -187,6 +192,10 @@ class Recorder(Verbs):
 
     source: Source
     answers: dict[Asked, object | SourceError] = field(default_factory=dict)
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        """Of the other."""
+        return self.source.within(seconds)
 
     def generation(self) -> int:
         """Of the other."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import psutil
@@ -29,6 +30,10 @@ class LiveSource:
         self._patience = Patience(time.monotonic)
         self._libvirtd = Libvirtd(uri, self._patience)
         self._images: dict[tuple[object, ...], str] = {}
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        """See Source."""
+        return self._patience.within(seconds)
 
     def generation(self) -> int:
         """Changes when libvirtd was restarted."""

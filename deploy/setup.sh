@@ -1,0 +1,23 @@
+#!/bin/sh
+# Make a virtual environment in $1 with the three distributions (editable) and the tools of
+# development, at the versions of constraints.txt. As root on Debian it installs what is missing.
+set -eu
+here=$(cd "$(dirname "$0")/.." && pwd)
+venv=$1
+python=${PYTHON:-python3}
+
+if ! "$python" -c 'import ensurepip, sys; assert sys.version_info >= (3, 11)' 2>/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -q
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3 python3-venv
+    else
+        echo "virt-preflight needs Python 3.11 or newer with venv (Debian: apt install python3-venv)" >&2
+        exit 1
+    fi
+fi
+
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'uv>=0.8,<1'
+cd "$here"
+"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --constraint constraints.txt \
+    --editable ./proto --editable ./agent --editable ./controller --group dev
