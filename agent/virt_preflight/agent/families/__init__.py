@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
-FAMILIES = ("pages",)
+FAMILIES = (
+    "daemon",
+    "machine",
+    "pages",
+)
