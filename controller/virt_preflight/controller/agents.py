@@ -1,0 +1,109 @@
+"""One call to one host's agent over gRPC, and in plain words why there was no answer."""
+
+from typing import TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import BadRequest  # type: ignore[import-untyped]
+from grpc_status import rpc_status
+
+from virt_preflight.controller.answers import Heard, Objection, Refused, Silent
+from virt_preflight.controller.fleet import FleetHost
+from virt_preflight.controller.printable import one_line
+from virt_preflight.controller.wire import Call, WrongAnswerError
+
+T = TypeVar("T")
+
+# An answer carries at most one domain XML of 10 MiB; more than this is not an answer.
+ANSWER_AT_MOST = 16 * 1024 * 1024
+
+CHANNEL = (
+    ("grpc.max_receive_message_length", ANSWER_AT_MOST),
+    # Agents are in the operator's own network; http_proxy is for the way out of it.
+    ("grpc.enable_http_proxy", 0),
+    # We close a channel before the same host is asked again, so nothing is shared by accident.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+# Parts of gRPC's UNAVAILABLE texts (seen with 1.81) and what they mean to an operator.
+UNREACHED = (
+    ("Connection refused", "connection refused"),
+    ("errors resolving", "name does not resolve"),
+    ("DNS resolution failed", "name does not resolve"),
+    ("No such file or directory", "no such socket"),
+    ("Permission denied", "permission to the socket denied"),
+    ("No route to host", "no route to the host"),
+    ("Network is unreachable", "network is unreachable"),
+    ("Failed parsing HTTP/2", "no agent listens there: the port speaks something else"),
+    ("Connection reset", "connection reset"),
+    ("Socket closed", "connection lost"),
+)
+
+
+async def ask(host: FleetHost, call: Call[T], within_s: float) -> Heard[T] | Silent:
+    """Put one question to one host. TimeoutError when `within_s` passes without an answer.
+
+    One channel for one call: open sockets are then bounded by the calls in flight, however
+    large the fleet.
+    """
+    async with grpc.aio.insecure_channel(host.address, options=CHANNEL) as channel:
+        # No serializers: the request is packed already, and reading the answer is wire's.
+        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(call.method)
+        try:
+            answer = await method(call.request, timeout=within_s)
+        except grpc.aio.AioRpcError as error:
+            return _explained(host.name, call, error)
+    try:
+        return Heard(host=host.name, said=call.read(answer))
+    except WrongAnswerError as error:
+        return Silent(host=host.name, why=f"answered wrongly: {error}")
+
+
+def _explained(host: str, call: Call[T], error: grpc.aio.AioRpcError) -> Heard[T] | Silent:
+    details = one_line(error.details() or "")
+    match error.code():
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise TimeoutError from error
+        case grpc.StatusCode.NOT_FOUND if call.absent is not None:
+            return Heard(host=host, said=call.absent)
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            objections = _objections(error) or (Objection(field="", description=details),)
+            said = "; ".join(f"{one.field}: {one.description}" for one in objections)
+            return Refused(
+                host=host, why=f"refused the question: {one_line(said)}", objections=objections
+            )
+        case grpc.StatusCode.UNAVAILABLE:
+            return Silent(host=host, why=_unreached(error.details() or ""))
+        case grpc.StatusCode.UNIMPLEMENTED:
+            method = call.method.rpartition("/")[2]
+            return Silent(host=host, why=f"no agent there that knows {method}")
+        case code:
+            return Silent(host=host, why=f"{_words(code)}: {details}" if details else _words(code))
+
+
+def _unreached(details: str) -> str:
+    for part, meaning in UNREACHED:
+        if part in details:
+            return meaning
+    return f"unavailable: {one_line(details)}"
+
+
+def _words(code: grpc.StatusCode) -> str:
+    return code.name.lower().replace("_", " ")
+
+
+def _objections(error: grpc.aio.AioRpcError) -> tuple[Objection, ...]:
+    """The fields named in a google.rpc.BadRequest, if the status carries one."""
+    try:
+        status = rpc_status.from_call(error)
+    except (ValueError, DecodeError):
+        return ()
+    found: list[Objection] = []
+    for detail in status.details if status else ():
+        bad = BadRequest()
+        if detail.Is(BadRequest.DESCRIPTOR) and detail.Unpack(bad):
+            found += (
+                Objection(field=one.field, description=one.description)
+                for one in bad.field_violations
+            )
+    return tuple(found)

@@ -1,0 +1,258 @@
+"""The whole question: find the guest, ask its host, ask all the others."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from virt_preflight.controller import agents, wire
+from virt_preflight.controller.answers import (
+    Begun,
+    CheckDescription,
+    Domain,
+    Heard,
+    Late,
+    Objection,
+    Refused,
+    Report,
+    Silent,
+)
+from virt_preflight.controller.catalogue import Catalogue, refuse_unknown
+from virt_preflight.controller.fanout import Pace, ask_all, first_heard
+from virt_preflight.controller.fleet import Fleet, FleetHost
+from virt_preflight.controller.naming import listed, told
+from virt_preflight.controller.options import FOR_ONE_HOST
+from virt_preflight.controller.question import Asked, GuestFile, Question
+from virt_preflight.controller.trouble import CannotRunError, MisusedError
+from virt_preflight.controller.wire import Call
+
+T = TypeVar("T")
+# Told what is being asked and of how many hosts; gives back what to call for each answer.
+Watch = Callable[[str, int], Callable[[], None]]
+# Where one answer is enough, there is no need to wake a whole fleet.
+FIRST_OF = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """A guest and the host that has it."""
+
+    host: FleetHost
+    domain: Domain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """Puts questions to the hosts of one fleet."""
+
+    fleet: Fleet
+    pace: Pace
+    watch: Watch = field(default=lambda _what, _of: lambda: None)
+
+    async def all(
+        self, what: str, hosts: Sequence[FleetHost], call: Call[T]
+    ) -> list[Heard[T] | Silent]:
+        """The answer of each host, in the order of the hosts."""
+
+        async def ask(host: FleetHost) -> Heard[T] | Silent:
+            return await agents.ask(host, call, self.pace.each_s)
+
+        return await ask_all(hosts, ask, self.pace, self.watch(what, len(hosts)))
+
+
+async def ask_for_checks(asker: Asker) -> Catalogue:
+    """The list of whichever agent answers first: all agents of a fleet know much the same."""
+    call = wire.list_checks()
+
+    async def ask(host: FleetHost) -> Heard[tuple[CheckDescription, ...]] | Silent:
+        return await agents.ask(host, call, asker.pace.each_s)
+
+    few = replace(asker.pace, in_flight=min(FIRST_OF, asker.pace.in_flight))
+    answer = await first_heard(asker.fleet.hosts, ask, few)
+    if not isinstance(answer, Heard):
+        raise CannotRunError(f"no agent lists its checks: {told(answer)}")
+    return Catalogue(host=answer.host, checks=answer.said)
+
+
+async def ask(question: Question, asker: Asker) -> Asked:
+    """The answer of every host asked about, for one guest."""
+    refuse_strangers(question, asker.fleet)
+    await _refuse_unknown_checks(question, asker)
+    if isinstance(question.guest, GuestFile):
+        return await _ask_about_file(question, question.guest, asker)
+    return await _ask_about_guest(question, question.guest, asker)
+
+
+def refuse_strangers(question: Question, fleet: Fleet) -> None:
+    """Hosts that are named but are not of the fleet, and a move from a host to itself."""
+    named = [("--from", question.from_host), *(("--to", host) for host in question.to_hosts)]
+    for option, name in named:
+        if name is not None and fleet.named(name) is None:
+            known = listed([host.name for host in fleet.hosts])
+            raise MisusedError(f"{option} {name}: not in the fleet ({known})")
+    if question.from_host in question.to_hosts:
+        raise MisusedError(f"--to {question.from_host}: is the host that the guest would leave")
+
+
+async def _refuse_unknown_checks(question: Question, asker: Asker) -> None:
+    questions = question.questions
+    if questions.only or questions.skip or questions.waive:
+        refuse_unknown(questions, (await ask_for_checks(asker)).checks)
+
+
+async def _ask_about_guest(question: Question, name: str, asker: Asker) -> Asked:
+    home, late = await _find(question, name, asker)
+    destinations = _destinations(question, asker.fleet, home.host)
+    begun = await _begin(question, home, asker)
+    answers = await _prepare(question, begun.guest, destinations, late, asker)
+    return Asked(
+        name=home.domain.name or begun.report.guest_name,
+        uuid=home.domain.uuid or begun.report.guest_uuid,
+        source=home.host.name,
+        source_report=begun.report,
+        answers=answers,
+    )
+
+
+async def _ask_about_file(question: Question, file: GuestFile, asker: Asker) -> Asked:
+    destinations = _destinations(question, asker.fleet, None)
+    guest = wire.homeless_guest(file.xml)
+    answers = await _prepare(question, guest, destinations, {}, asker)
+    reports = [answer.said for answer in answers if isinstance(answer, Heard)]
+    return Asked(
+        name=next((report.guest_name for report in reports if report.guest_name), ""),
+        uuid=next((report.guest_uuid for report in reports if report.guest_uuid), ""),
+        source=None,
+        source_report=None,
+        answers=answers,
+    )
+
+
+async def _find(question: Question, name: str, asker: Asker) -> tuple[Home, dict[str, Late]]:
+    """The guest's home, and the hosts that let their time pass while it was looked for.
+
+    Those are not asked again in this run: whoever waits for a dead host should wait once.
+    """
+    fleet = asker.fleet
+    named = fleet.named(question.from_host) if question.from_host else None
+    hosts = fleet.hosts if named is None else (named,)
+    answers = await asker.all(f"looking for {name}", hosts, wire.list_domains(name))
+    _refuse_together(answers, question)
+    home = choose_home(name, hosts, answers, question)
+    return home, {one.host: one for one in answers if isinstance(one, Late)}
+
+
+def choose_home(
+    name: str,
+    hosts: Sequence[FleetHost],
+    answers: Sequence[Heard[tuple[Domain, ...]] | Silent],
+    question: Question,
+) -> Home:
+    """The one host that the guest would leave, or why there is no such host."""
+    homes = [
+        Home(host=host, domain=domain)
+        for host, answer in zip(hosts, answers, strict=True)
+        if isinstance(answer, Heard)
+        for domain in answer.said
+    ]
+    if not homes:
+        silent = [answer for answer in answers if isinstance(answer, Silent)]
+        heard = len(answers) - len(silent)
+        raise CannotRunError(_nowhere(name, heard, silent, question))
+    running = [home for home in homes if home.domain.active]
+    if not running and not question.options.offline:
+        where = listed([home.host.name for home in homes])
+        raise CannotRunError(f"{name} is shut off on {where}: it can only be moved with --offline")
+    choice = running or homes
+    if len(choice) > 1:
+        raise CannotRunError(_several(name, choice))
+    return choice[0]
+
+
+def _nowhere(name: str, heard: int, silent: Sequence[Silent], question: Question) -> str:
+    if question.from_host is not None:
+        said = f" has no guest {name}" if heard else f": {silent[0].why}"
+        return f"{question.from_host}{said}"
+    if not silent:
+        return f"no host has a guest {name}"
+    if not heard:
+        return f"no host answered: {told(silent)}"
+    return f"no host that answered has a guest {name}; {told(silent)}"
+
+
+def _several(name: str, homes: Sequence[Home]) -> str:
+    hosts = list(dict.fromkeys(home.host.name for home in homes))
+    if len(hosts) == 1:
+        return f"{hosts[0]} has {len(homes)} guests that {name} may mean: give the UUID"
+    state = "runs" if homes[0].domain.active else "is"
+    return f"{name} {state} on {listed(hosts)}: say which with --from"
+
+
+def _destinations(
+    question: Question, fleet: Fleet, source: FleetHost | None
+) -> tuple[FleetHost, ...]:
+    wanted = question.to_hosts or tuple(host.name for host in fleet.hosts if host != source)
+    if source is not None and source.name in wanted:
+        raise MisusedError(f"--to {source.name}: {question.guest} is there already")
+    if not wanted:
+        raise CannotRunError(f"{fleet.hosts[0].name} is the only host of the fleet: none to ask")
+    for option in FOR_ONE_HOST:
+        if getattr(question.options, option) and len(wanted) > 1:
+            raise MisusedError(f"--{option} is for one destination: name it with --to")
+    return tuple(host for name in wanted for host in fleet.hosts if host.name == name)
+
+
+async def _begin(question: Question, home: Home, asker: Asker) -> Begun:
+    # By UUID, so that a name or an id that changes hands meanwhile cannot change the guest.
+    domain = home.domain.uuid or home.domain.name
+    call = wire.begin(domain, question.options, question.questions)
+    answers = await asker.all(f"asking {home.host.name}", [home.host], call)
+    _refuse_together(answers, question)
+    match answers[0]:
+        case Heard(said=begun):
+            return begun
+        case silent:
+            raise CannotRunError(
+                f"{home.host.name} has {home.domain.name}, but did not say"
+                f" what it needs: {silent.why}"
+            )
+
+
+async def _prepare(
+    question: Question,
+    guest: bytes,
+    destinations: Sequence[FleetHost],
+    late: dict[str, Late],
+    asker: Asker,
+) -> tuple[Heard[Report] | Silent, ...]:
+    call = wire.prepare(guest, question.options, question.questions)
+    waiting = [host for host in destinations if host.name not in late]
+    answers = await asker.all("asking", waiting, call)
+    _refuse_together(answers, question)
+    answer_by_host = {answer.host: answer for answer in answers}
+    return tuple(late.get(host.name) or answer_by_host[host.name] for host in destinations)
+
+
+def _refuse_together(answers: Sequence[Heard[T] | Silent], question: Question) -> None:
+    """When every host that answers objects to the question, the question is what is wrong.
+
+    When some can answer it, those that object are listed with the silent hosts, with their reason.
+    """
+    refusals = [answer for answer in answers if isinstance(answer, Refused)]
+    if not refusals or any(isinstance(answer, Heard) for answer in answers):
+        return
+    said = "; ".join(_spoken(one, question) for one in refusals[0].objections)
+    others = f" and {len(refusals) - 1} more" if len(refusals) > 1 else ""
+    raise CannotRunError(f"{said} (says {refusals[0].host}{others})")
+
+
+def _spoken(objection: Objection, question: Question) -> str:
+    """An objection to a field of the request, told by the word that the user gave it with."""
+    field_name, said = objection.field, objection.description
+    if field_name.startswith("guests") and isinstance(question.guest, GuestFile):
+        return f"{question.guest.name}: {said}"
+    if field_name == "options.xml":
+        return f"{question.options.xml_file}: {said}"
+    if given := re.match(r"(?:options|questions)\.(\w+)", field_name):
+        return f"--{given[1].replace('_', '-')}: {said}"
+    return f"{field_name}: {said}" if field_name else said

@@ -1,0 +1,90 @@
+"""Ask many hosts at once, and let no host's trouble become the others'."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from virt_preflight.controller.answers import Heard, Late, Silent
+from virt_preflight.controller.fleet import FleetHost
+
+T = TypeVar("T")
+Answer = Heard[T] | Silent
+# Puts the question to one host. It may raise TimeoutError: the host let its time pass.
+Ask = Callable[[FleetHost], Awaitable[Heard[T] | Silent]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long to wait for one host and for all of them, and how many to ask at a time."""
+
+    each_s: float
+    all_s: float
+    in_flight: int
+
+
+async def as_they_answer(
+    hosts: Iterable[FleetHost], ask: Ask[T], pace: Pace
+) -> AsyncGenerator[Heard[T] | Silent, None]:
+    """One answer for every host, in the order in which they come in.
+
+    A host's own time starts when it is asked, not while it waits for others to finish.
+    """
+    gate = asyncio.Semaphore(pace.in_flight)
+    ends = asyncio.get_running_loop().time() + pace.all_s
+
+    async def ask_in_turn(host: FleetHost) -> Heard[T] | Silent:
+        try:
+            async with asyncio.timeout_at(ends), gate:
+                return await _ask_one(host, ask, pace.each_s)
+        except TimeoutError:
+            return Late(host=host.name, why=f"no answer within the {pace.all_s:g} s for all hosts")
+
+    tasks = [asyncio.create_task(ask_in_turn(host)) for host in hosts]
+    try:
+        for answered in asyncio.as_completed(tasks):
+            yield await answered
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def ask_all(
+    hosts: Iterable[FleetHost],
+    ask: Ask[T],
+    pace: Pace,
+    on_answer: Callable[[], None] = lambda: None,
+) -> list[Heard[T] | Silent]:
+    """Every host's answer, in the order of the hosts. `on_answer` is called as each comes in."""
+    asked = list(hosts)
+    answer_by_host: dict[str, Heard[T] | Silent] = {}
+    async with aclosing(as_they_answer(asked, ask, pace)) as answers:
+        async for answer in answers:
+            answer_by_host[answer.host] = answer
+            on_answer()
+    return [answer_by_host[host.name] for host in asked]
+
+
+async def first_heard(
+    hosts: Iterable[FleetHost], ask: Ask[T], pace: Pace
+) -> Heard[T] | list[Silent]:
+    """The first answer that is one; when there is none, why each host was silent."""
+    silent: list[Silent] = []
+    async with aclosing(as_they_answer(hosts, ask, pace)) as answers:
+        async for answer in answers:
+            if isinstance(answer, Heard):
+                return answer
+            silent.append(answer)
+    return silent
+
+
+async def _ask_one(host: FleetHost, ask: Ask[T], within_s: float) -> Heard[T] | Silent:
+    try:
+        async with asyncio.timeout(within_s):
+            return await ask(host)
+    except TimeoutError:
+        return Late(host=host.name, why=f"no answer within {within_s:g} s")
+    except Exception as error:  # noqa: BLE001 - one host's trouble, whatever it is, stays its own
+        return Silent(host=host.name, why=f"could not be asked: {type(error).__name__}: {error}")

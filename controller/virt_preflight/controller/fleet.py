@@ -1,0 +1,260 @@
+"""Which hosts there are and how their agents are reached: `fleet.toml`, or a list of names."""
+
+import ipaddress
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from virt_preflight.controller.trouble import CannotRunError, MisusedError
+
+AGENT_PORT = 50551
+FLEET_VARIABLE = "VIRT_PREFLIGHT_FLEET"
+SYSTEM_FLEET = Path("/etc/virt-preflight/fleet.toml")
+# A fleet of ten thousand hosts is about one MiB.
+FLEET_FILE_AT_MOST = 16 * 1024 * 1024
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?\.?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetHost:
+    """A host as the operator names it, and where gRPC finds its agent."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uris:
+    """How virsh reaches a host, `{host}` being its name."""
+
+    connect: str = "qemu+ssh://{host}/system"
+    migrate: str = "qemu+tls://{host}/system"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The hosts in the order in which they are written down, and how patient to be with them."""
+
+    hosts: tuple[FleetHost, ...]
+    uris: Uris = Uris()
+    # How long one host may take for one answer, and all hosts together.
+    timeout_s: float = 5.0
+    deadline_s: float = 60.0
+    in_flight: int = 256
+
+    def named(self, name: str) -> FleetHost | None:
+        """The host of that name, or None."""
+        return next((host for host in self.hosts if host.name == name), None)
+
+
+class _Uris(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    connect: str = Uris().connect
+    migrate: str = Uris().migrate
+
+
+class _Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = AGENT_PORT
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 5.0
+    deadline_s: Annotated[float, msgspec.Meta(gt=0, le=86400)] = 60.0
+    in_flight: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 256
+
+
+class _Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    address: str | None = None
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    uris: _Uris = _Uris()
+    defaults: _Defaults = _Defaults()
+    host: list[_Host] = []
+
+
+def locate(given: str | None, environ: Mapping[str, str]) -> Path:
+    """The fleet file to read: the one named, else the first that is there."""
+    if given is not None:
+        return Path(given)
+    if environ.get(FLEET_VARIABLE):
+        return Path(environ[FLEET_VARIABLE])
+    # A service may run without a HOME, and then there is one place less to look at.
+    homes = [Path(environ["HOME"])] if environ.get("HOME") else []
+    places = [*(home / ".config/virt-preflight/fleet.toml" for home in homes), SYSTEM_FLEET]
+    for place in places:
+        if _is_there(place):
+            return place
+    looked_at = ", ".join((f"${FLEET_VARIABLE} (not set)", *map(str, places)))
+    raise CannotRunError(f"no fleet: give --hosts or --fleet; looked at {looked_at}")
+
+
+def read(path: Path) -> Fleet:
+    """The fleet in a file. Whatever is wrong with it is told with the file and the key."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(FLEET_FILE_AT_MOST + 1)
+    except OSError as error:
+        raise CannotRunError(f"{path}: {error.strerror}") from error
+    if len(content) > FLEET_FILE_AT_MOST:
+        raise CannotRunError(
+            f"{path}: larger than {FLEET_FILE_AT_MOST >> 20} MiB, so hardly a fleet"
+        )
+    try:
+        return parse(content)
+    except ValueError as error:
+        raise CannotRunError(f"{path}: {error}") from error
+
+
+def parse(content: bytes) -> Fleet:
+    """The fleet in the text of a file; ValueError says what is wrong and at which key."""
+    file = _decoded(content)
+    if not file.host:
+        raise ValueError("host: no host is listed; write one [[host]] with a name for each")
+    hosts = tuple(_host_at(index, host, file.defaults.port) for index, host in enumerate(file.host))
+    _refuse_twins(hosts)
+    return Fleet(
+        hosts=hosts,
+        uris=Uris(
+            connect=_uri("uris.connect", file.uris.connect),
+            migrate=_uri("uris.migrate", file.uris.migrate),
+        ),
+        timeout_s=file.defaults.timeout_s,
+        deadline_s=file.defaults.deadline_s,
+        in_flight=file.defaults.in_flight,
+    )
+
+
+def from_names(text: str) -> Fleet:
+    """The fleet of `--hosts h1,h2:50551,[fd00::1]:50551,h3=unix:/run/h3.sock`."""
+    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
+    try:
+        if not entries:
+            raise ValueError("no host is named")
+        hosts = tuple(map(_host_in_list, entries))
+        _refuse_twins(hosts)
+    except ValueError as error:
+        raise MisusedError(f"--hosts: {error}") from error
+    return Fleet(hosts=hosts)
+
+
+def uri_of(template: str, host: str) -> str:
+    """The URI by which virsh reaches a host; an IPv6 address goes into brackets."""
+    return template.replace("{host}", f"[{host}]" if ":" in host else host)
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        place.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # reading it will say what is wrong, rather than passing it over
+    return True
+
+
+def _decoded(content: bytes) -> _File:
+    try:
+        tables = tomllib.loads(content.decode())
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"not UTF-8 (at line {line})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(str(error)) from error
+    try:
+        return msgspec.convert(tables, _File)
+    except msgspec.ValidationError as error:
+        raise ValueError(_with_key_first(str(error))) from error
+
+
+def _with_key_first(message: str) -> str:
+    """Turn msgspec's "Expected `int` - at `$.defaults.port`" into "defaults.port: expected int"."""
+    what, _, where = message.partition(" - at ")
+    key = where.strip("`").removeprefix("$").removeprefix(".")
+    what = what.replace("Object contains unknown field", "unknown key")
+    what = what.replace("Object missing required field", "missing key")
+    what = what[:1].lower() + what[1:].replace("`", "")
+    return f"{key}: {what}" if key else what
+
+
+def _host_at(index: int, host: _Host, port: int) -> FleetHost:
+    try:
+        name = _name(host.name)
+    except ValueError as error:
+        raise ValueError(f"host[{index}].name: {error}") from error
+    try:
+        return FleetHost(name=name, address=_address(host.address or name, port))
+    except ValueError as error:
+        raise ValueError(f"host[{index}].address: {error}") from error
+
+
+def _host_in_list(entry: str) -> FleetHost:
+    """`NAME`, `NAME:PORT` or `NAME=ADDRESS`."""
+    name, given, address = entry.partition("=")
+    if given:
+        return FleetHost(name=_name(name), address=_address(address, AGENT_PORT))
+    if entry.startswith("unix:"):
+        raise ValueError(f"{entry}: a socket needs a name, as h1={entry}")
+    host, _ = _host_and_port(entry, AGENT_PORT)
+    return FleetHost(name=_name(host), address=_address(entry, AGENT_PORT))
+
+
+def _name(text: str) -> str:
+    if not _HOST_NAME.fullmatch(text) and not _is_ipv6(text):
+        raise ValueError(f"{text!r} is not a host name")
+    return text
+
+
+def _address(text: str, port: int) -> str:
+    """As gRPC wants it: `host:port`, or `unix:path`."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path or not path.isprintable():
+            raise ValueError(f"{text!r} names no socket")
+        return text
+    host, number = _host_and_port(text, port)
+    _name(host)
+    return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+
+
+def _host_and_port(text: str, port: int) -> tuple[str, int]:
+    if _is_ipv6(text):
+        return text, port
+    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", text)
+    host, given = bracketed.groups() if bracketed else _split_at_colon(text)
+    if given is None:
+        return host, port
+    if not re.fullmatch(r"[0-9]{1,5}", given, re.ASCII) or not 1 <= int(given) <= 65535:
+        raise ValueError(f"{text!r}: the port is a number from 1 to 65535")
+    return host, int(given)
+
+
+def _split_at_colon(text: str) -> tuple[str, str | None]:
+    host, colon, port = text.partition(":")
+    return host, port if colon else None
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def _uri(key: str, template: str) -> str:
+    if "{host}" not in template:
+        raise ValueError(f"{key}: has no {{host}}, so every host would be the same one")
+    if not template.isprintable() or " " in template:
+        raise ValueError(f"{key}: {template!r} is not a URI")
+    return template
+
+
+def _refuse_twins(hosts: Iterable[FleetHost]) -> None:
+    twins = [name for name, times in Counter(host.name for host in hosts).items() if times > 1]
+    if twins:
+        raise ValueError(f"host {twins[0]} is listed more than once")

@@ -1,0 +1,46 @@
+"""What the user wants to know, and all that was said to it."""
+
+from dataclasses import dataclass
+
+from virt_preflight.controller.answers import Depth, Heard, Report, Silent
+from virt_preflight.controller.options import MigrationOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """Which checks to ask, and how far to go."""
+
+    depth: Depth = Depth.FACTS
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    waive: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestFile:
+    """Domain XML of a guest that runs nowhere yet, and the name of the file it came from."""
+
+    name: str
+    xml: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What the user wants to know. `guest` is a guest by name, id or UUID, or one from a file."""
+
+    guest: str | GuestFile
+    from_host: str | None = None
+    to_hosts: tuple[str, ...] = ()
+    options: MigrationOptions
+    questions: Questions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """All that was said. `source` is None for a guest that runs nowhere yet."""
+
+    name: str
+    uuid: str
+    source: str | None
+    source_report: Report | None
+    answers: tuple[Heard[Report] | Silent, ...]

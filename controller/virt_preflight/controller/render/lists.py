@@ -1,0 +1,103 @@
+"""The fleet and the checks for people."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.table import Table
+
+from virt_preflight.controller.answers import CheckDescription, Heard, HostDescription, Silent
+from virt_preflight.controller.catalogue import Catalogue
+from virt_preflight.controller.fleet import Fleet, FleetHost
+from virt_preflight.controller.printable import printable_lines
+from virt_preflight.controller.render.amounts import count, memory, seconds
+from virt_preflight.controller.render.documents import Described
+from virt_preflight.controller.render.forms import Form, Look
+from virt_preflight.controller.render.painting import Part, columns, indented, paint, words
+
+NUMBERS = ("CPUS", "FREE", "TOTAL", "GUESTS", "FACTS")
+VERSIONS = ("AGENT", "LIBVIRT", "QEMU")
+
+
+def hosts_table(fleet: Fleet, answers: Sequence[Described], form: Form, look: Look) -> str:
+    """Who answers, versions, what is free, age of facts; what a host could not learn below."""
+    more = ("ADDRESS", "OWN NAME", "UUID", "CLASS") if form is Form.WIDE else ()
+    table = columns("HOST", *VERSIONS, "ARCH", *NUMBERS, *more, "", right=NUMBERS)
+    for host, answer in zip(fleet.hosts, answers, strict=True):
+        table.add_row(*map(words, _host_row(host, answer, form)))
+    silent = sum(isinstance(answer, Silent) for answer in answers)
+    said = f"{len(answers) - silent} of {count(len(answers), 'host')} answered."
+    return paint([indented(table), *_unlearned(answers), "", said], look)
+
+
+def checks_table(catalogue: Catalogue, form: Form, look: Look) -> str:
+    """Id, severity and title of each check; with `wide` also where it applies."""
+    more = ("SIDE", "PHASE") if form is Form.WIDE else ()
+    table = columns("CHECK", "SEVERITY", *more, "TITLE")
+    for check in catalogue.checks:
+        where = (check.side or "-", check.phase or "-") if form is Form.WIDE else ()
+        table.add_row(*map(words, (check.check, _severity(check), *where, check.title)))
+    listed = f"{count(len(catalogue.checks), 'check')}, as {catalogue.host} lists them."
+    return paint([indented(table), "", words(listed)], look)
+
+
+def explanation(check: CheckDescription, look: Look) -> str:
+    """One check in full."""
+    return paint(list(_explanation(check)), look)
+
+
+def _explanation(check: CheckDescription) -> Iterator[Part]:
+    yield words(f"{check.check}: {check.title}", "bold")
+    weight = (_severity(check), check.side and f"on the {check.side}", check.phase)
+    yield words(" · ".join(filter(None, weight)))
+    for heading, text in (("", check.explanation), ("Remedy", check.remedy)):
+        if text.strip():
+            yield ""
+            yield from ([words(heading, "bold")] if heading else [])
+            yield from map(words, printable_lines(text.strip()))
+
+
+def _host_row(host: FleetHost, answer: Described, form: Form) -> tuple[str, ...]:
+    more = 4 if form is Form.WIDE else 0
+    if isinstance(answer, Silent):
+        address = (host.address, "-", "-", "-")[:more]
+        return host.name, *("-" for _ in range(9)), *address, answer.why
+    said = answer.said
+    free, total = _memory(said)
+    return (
+        host.name,
+        said.agent or "-",
+        said.libvirt or "-",
+        said.qemu or "-",
+        said.architecture or "-",
+        str(said.cpus_online or "-"),
+        free,
+        total,
+        str(said.domains_running),
+        seconds(said.facts_age_ms),
+        *(host.address, said.name or "-", said.uuid or "-", said.class_digest or "-")[:more],
+        f"{count(len(said.unlearned), 'fact')} not learned" if said.unlearned else "",
+    )
+
+
+def _memory(said: HostDescription) -> tuple[str, str]:
+    if said.capacity is None:
+        return "-", "-"
+    return memory(said.capacity.memory_free_kib), memory(said.capacity.memory_total_kib)
+
+
+def _unlearned(answers: Sequence[Described]) -> Iterator[Part]:
+    for answer in answers:
+        if isinstance(answer, Heard) and answer.said.unlearned:
+            yield ""
+            yield words(answer.host, "bold")
+            yield indented(_facts(answer.said.unlearned))
+
+
+def _facts(unlearned: Sequence[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for fact, why in unlearned:
+        table.add_row(words(f"? {fact}"), words(why))
+    return table
+
+
+def _severity(check: CheckDescription) -> str:
+    return "-" if check.severity is None else check.severity.name

@@ -1,0 +1,336 @@
+"""Questions and answers as they go over the wire. Here, and nowhere further, protobuf ends.
+
+A newer agent may say what we have no word for. What decides then counts as "could not tell";
+what only describes is left out.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError, Message
+
+from virt_preflight.controller.answers import (
+    Begun,
+    Capacity,
+    CheckDescription,
+    Claims,
+    Depth,
+    Domain,
+    Finding,
+    HostDescription,
+    Phase,
+    Report,
+    Severity,
+    Side,
+    Unanswered,
+    Verdict,
+)
+from virt_preflight.controller.options import MigrationOptions
+from virt_preflight.controller.question import Questions
+from virt_preflight.v1 import agent_pb2, guest_pb2, report_pb2
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+SERVICE = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
+
+VERDICTS = {
+    report_pb2.VERDICT_CLEAR: Verdict.CLEAR,
+    report_pb2.VERDICT_RISKY: Verdict.RISKY,
+    report_pb2.VERDICT_UNSURE: Verdict.UNSURE,
+    report_pb2.VERDICT_BLOCKED: Verdict.BLOCKED,
+}
+SEVERITIES = {
+    report_pb2.SEVERITY_NOTE: Severity.NOTE,
+    report_pb2.SEVERITY_RISK: Severity.RISK,
+    report_pb2.SEVERITY_BLOCKER: Severity.BLOCKER,
+}
+SIDES = {
+    report_pb2.SIDE_SOURCE: Side.SOURCE,
+    report_pb2.SIDE_DESTINATION: Side.DESTINATION,
+}
+PHASES = {
+    report_pb2.PHASE_BEGIN: Phase.BEGIN,
+    report_pb2.PHASE_PREPARE: Phase.PREPARE,
+    report_pb2.PHASE_PERFORM: Phase.PERFORM,
+    report_pb2.PHASE_FINISH: Phase.FINISH,
+    report_pb2.PHASE_AFTER: Phase.AFTER,
+}
+DEPTHS = {guest_pb2.DEPTH_FACTS: Depth.FACTS}
+WIRE_DEPTHS = {depth: number for number, depth in DEPTHS.items()}
+
+ACTIVE = (agent_pb2.DOMAIN_STATE_RUNNING, agent_pb2.DOMAIN_STATE_PAUSED)
+
+
+class WrongAnswerError(Exception):
+    """Bytes came back that are not the answer to what was asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[T]):
+    """One question, packed once however many hosts it goes to, and how to read an answer to it."""
+
+    method: str
+    request: bytes
+    read: Callable[[bytes], T]
+    # What it means when a host says NOT_FOUND; None: that it cannot answer.
+    absent: T | None = None
+
+
+def list_domains(domain: str) -> Call[tuple[Domain, ...]]:
+    """Ask which guests of that name, id or UUID the host has."""
+
+    def read(answer: bytes) -> tuple[Domain, ...]:
+        return tuple(map(_domain, _parsed(agent_pb2.ListDomainsResponse, answer).domains))
+
+    request = agent_pb2.ListDomainsRequest(domain=domain)
+    return Call(method=_path("ListDomains"), request=_packed(request), read=read, absent=())
+
+
+def begin(domain: str, options: MigrationOptions, questions: Questions) -> Call[Begun]:
+    """Ask the source whether the guest may leave, and what a destination needs to know of it."""
+
+    def read(answer: bytes) -> Begun:
+        response = _parsed(agent_pb2.BeginDryRunResponse, answer)
+        if not response.guest.domain_xml:
+            raise WrongAnswerError("its answer holds no domain XML")
+        if not response.HasField("report"):
+            raise WrongAnswerError("its answer holds no report")
+        return Begun(guest=_packed(response.guest), report=_report(response.report, Side.SOURCE))
+
+    request = agent_pb2.BeginDryRunRequest(
+        domain=domain, options=_options(options), questions=_questions(questions)
+    )
+    return Call(method=_path("BeginDryRun"), request=_packed(request), read=read)
+
+
+def prepare(guest: bytes, options: MigrationOptions, questions: Questions) -> Call[Report]:
+    """Ask whether the host could take this guest right now."""
+
+    def read(answer: bytes) -> Report:
+        reports = _parsed(agent_pb2.PrepareDryRunResponse, answer).reports
+        if len(reports) != 1:
+            raise WrongAnswerError(f"it gave {len(reports)} reports for one guest")
+        return _report(reports[0], Side.DESTINATION)
+
+    request = agent_pb2.PrepareDryRunRequest(
+        guests=[guest_pb2.Guest.FromString(guest)],
+        options=_options(options),
+        questions=_questions(questions),
+    )
+    return Call(method=_path("PrepareDryRun"), request=_packed(request), read=read)
+
+
+def homeless_guest(domain_xml: bytes) -> bytes:
+    """A guest that runs nowhere yet: nothing but its domain XML."""
+    return _packed(guest_pb2.Guest(domain_xml=domain_xml))
+
+
+def describe_host() -> Call[HostDescription]:
+    """Ask who the host is and what it has."""
+
+    def read(answer: bytes) -> HostDescription:
+        return _host(_parsed(agent_pb2.DescribeHostResponse, answer))
+
+    request = agent_pb2.DescribeHostRequest()
+    return Call(method=_path("DescribeHost"), request=_packed(request), read=read)
+
+
+def list_checks() -> Call[tuple[CheckDescription, ...]]:
+    """Ask which checks the agent knows."""
+
+    def read(answer: bytes) -> tuple[CheckDescription, ...]:
+        checks = _parsed(agent_pb2.ListChecksResponse, answer).checks
+        if not checks:
+            raise WrongAnswerError("its agent lists no checks")
+        return tuple(map(_check, checks))
+
+    request = agent_pb2.ListChecksRequest()
+    return Call(method=_path("ListChecks"), request=_packed(request), read=read)
+
+
+def _path(method: str) -> str:
+    return f"/{SERVICE}/{method}"
+
+
+def _packed(message: Message) -> bytes:
+    # Deterministic: the same question is the same bytes, so captures and tests can compare them.
+    return message.SerializeToString(deterministic=True)
+
+
+def _parsed(kind: type[M], answer: bytes) -> M:
+    try:
+        return kind.FromString(answer)
+    except DecodeError as error:
+        raise WrongAnswerError(f"its answer is not a {kind.DESCRIPTOR.name}") from error
+
+
+def _options(options: MigrationOptions) -> guest_pb2.MigrationOptions:
+    given: dict[str, Any] = {
+        field.name: getattr(options, field.name)
+        for field in fields(options)
+        if field.name != "xml_file"
+    }
+    return guest_pb2.MigrationOptions(**given)
+
+
+def _questions(questions: Questions) -> guest_pb2.Questions:
+    return guest_pb2.Questions(
+        depth=WIRE_DEPTHS[questions.depth],
+        only=questions.only,
+        skip=questions.skip,
+        waive=questions.waive,
+        # Zero, not absent: whoever asks at a terminal wants the host as it is now.
+        max_age=Duration(),
+    )
+
+
+def _domain(domain: agent_pb2.Domain) -> Domain:
+    return Domain(
+        name=domain.name,
+        uuid=domain.uuid,
+        active=domain.state in ACTIVE or domain.HasField("id"),
+    )
+
+
+def _report(report: report_pb2.Report, side: Side) -> Report:
+    stated = VERDICTS.get(report.verdict)
+    named, unnamed = [], []
+    for finding in report.findings:
+        severity = SEVERITIES.get(finding.severity)
+        if severity is None:
+            unnamed.append(_unweighable(finding, side))
+        else:
+            named.append(_finding(finding, severity, side))
+    return Report(
+        guest_name=report.guest_name,
+        guest_uuid=report.guest_uuid,
+        stated=Verdict.UNSURE if stated is None else stated,
+        findings=tuple(named),
+        unanswered=(
+            *(_unanswered(one, side) for one in report.unanswered),
+            *unnamed,
+            *([] if stated is not None else [_unnamed_verdict(report.verdict, side)]),
+        ),
+        facts_age_ms=_milliseconds(report.facts_age),
+        claims=_claims(report),
+        capacity=_capacity(report.capacity) if report.HasField("capacity") else None,
+        checks_asked=report.checks_asked,
+        checks_not_applicable=report.checks_not_applicable,
+    )
+
+
+def _finding(finding: report_pb2.Finding, severity: Severity, side: Side) -> Finding:
+    return Finding(
+        check=finding.check,
+        title=finding.title or finding.check,
+        severity=severity,
+        side=SIDES.get(finding.side, side),
+        phase=PHASES.get(finding.phase),
+        depth=DEPTHS.get(finding.depth),
+        subject=finding.subject,
+        wanted=finding.wanted,
+        found=finding.found,
+        remedy=finding.remedy,
+        commands=tuple(finding.commands),
+        lasting=finding.lasting,
+        libvirt_error=finding.libvirt_error,
+        waived=finding.waived,
+    )
+
+
+def _unweighable(finding: report_pb2.Finding, side: Side) -> Unanswered:
+    """A finding whose weight we have no name for is no yes and no no."""
+    return Unanswered(
+        check=finding.check,
+        title=finding.title or finding.check,
+        severity=None,
+        side=SIDES.get(finding.side, side),
+        subject=finding.subject,
+        why=f"severity {finding.severity} is not known to this version"
+        f" (wanted {finding.wanted}, found {finding.found})",
+        waived=finding.waived,
+    )
+
+
+def _unnamed_verdict(number: int, side: Side) -> Unanswered:
+    return Unanswered(
+        check="agent.verdict",
+        title="the agent's verdict is not known to this version",
+        severity=None,
+        side=side,
+        subject="",
+        why=f"verdict {number}" if number else "the agent gave no verdict",
+        waived=False,
+    )
+
+
+def _unanswered(one: report_pb2.Unanswered, side: Side) -> Unanswered:
+    return Unanswered(
+        check=one.check,
+        title=one.title or one.check,
+        severity=SEVERITIES.get(one.severity),
+        side=side,
+        subject=one.subject,
+        why=one.why,
+        waived=one.waived,
+    )
+
+
+def _claims(report: report_pb2.Report) -> Claims | None:
+    if not report.HasField("claims"):
+        return None
+    return Claims(memory_kib=report.claims.memory_kib, vcpus=report.claims.vcpus)
+
+
+def _capacity(capacity: report_pb2.Capacity) -> Capacity:
+    return Capacity(
+        memory_total_kib=capacity.memory_total_kib, memory_free_kib=capacity.memory_free_kib
+    )
+
+
+def _host(host: agent_pb2.DescribeHostResponse) -> HostDescription:
+    return HostDescription(
+        name=host.host.name,
+        uuid=host.host.uuid,
+        libvirt=_version(host.versions.libvirt),
+        qemu=_version(host.versions.qemu),
+        agent=host.agent_version,
+        architecture=host.architecture,
+        cpus_online=host.cpus_online,
+        capacity=_capacity(host.capacity) if host.HasField("capacity") else None,
+        domains_running=host.domains_running,
+        facts_age_ms=_milliseconds(host.facts_age),
+        class_digest=host.class_digest,
+        unlearned=_pairs(host.unlearned),
+    )
+
+
+def _pairs(unlearned: Iterable[guest_pb2.Unlearned]) -> tuple[tuple[str, str], ...]:
+    return tuple((one.fact, one.why) for one in unlearned)
+
+
+def _check(check: agent_pb2.CheckDescription) -> CheckDescription:
+    return CheckDescription(
+        check=check.check,
+        title=check.title,
+        severity=SEVERITIES.get(check.severity),
+        side=SIDES.get(check.side),
+        phase=PHASES.get(check.phase),
+        explanation=check.explanation,
+        remedy=check.remedy,
+    )
+
+
+def _version(number: int) -> str:
+    """libvirt's 11003000 is 11.3.0; zero is a version that could not be learned."""
+    if number == 0:
+        return ""
+    return f"{number // 1_000_000}.{number // 1_000 % 1_000}.{number % 1_000}"
+
+
+def _milliseconds(duration: Duration) -> int:
+    # By hand, since Duration.ToMilliseconds raises on a value out of range. No age is negative.
+    return max(0, duration.seconds * 1000 + duration.nanos // 1_000_000)

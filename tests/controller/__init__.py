@@ -1,0 +1,1 @@
+"""The controller, tested file for file."""

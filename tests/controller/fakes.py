@@ -1,0 +1,133 @@
+"""Agents that answer over real gRPC on a unix socket whatever a test tells them to."""
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.rpc.code_pb2 import INVALID_ARGUMENT  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import BadRequest  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from grpc_status import rpc_status
+
+from virt_preflight.controller.wire import SERVICE
+
+
+@dataclass(frozen=True)
+class Fails:
+    """Answers with a status instead of a message; `objects_to` makes it a BadRequest."""
+
+    code: grpc.StatusCode
+    details: str = ""
+    objects_to: tuple[tuple[str, str], ...] = ()
+
+
+class Hangs:
+    """Never answers while the test runs."""
+
+
+Script = Message | bytes | Fails | Hangs | Callable[[bytes], Message]
+
+
+@dataclass
+class FakeAgent:
+    """One scripted answer a method; what was asked is kept in `heard`."""
+
+    name: str
+    script: dict[str, Script]
+    heard: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def requests(self, method: str) -> list[bytes]:
+        return [request for asked, request in self.heard if asked == method]
+
+
+@dataclass
+class FakeFleet:
+    """The sockets of running fake agents, as `--hosts` takes them."""
+
+    agents: dict[str, FakeAgent]
+    addresses: dict[str, str]
+
+    @property
+    def hosts(self) -> str:
+        return ",".join(f"{name}={address}" for name, address in self.addresses.items())
+
+    def __getitem__(self, name: str) -> FakeAgent:
+        return self.agents[name]
+
+
+def objects(*problems: tuple[str, str]) -> Fails:
+    return Fails(grpc.StatusCode.INVALID_ARGUMENT, "bad request", problems)
+
+
+@contextmanager
+def running(*agents: FakeAgent, absent: tuple[str, ...] = ()) -> Iterator[FakeFleet]:
+    """Serve the agents; the hosts in `absent` have an address where nobody listens."""
+    # Not below pytest's own directory: a socket's path may be 107 bytes long, no more.
+    place = Path(tempfile.mkdtemp(prefix="vp-"))
+    ended = threading.Event()
+    servers = [_serve(agent, place, ended) for agent in agents]
+    names = sorted((*(agent.name for agent in agents), *absent))
+    try:
+        yield FakeFleet(
+            agents={agent.name: agent for agent in agents},
+            addresses={name: f"unix:{place}/{name}" for name in names},
+        )
+    finally:
+        ended.set()
+        for server in servers:
+            server.stop(grace=None).wait()
+        shutil.rmtree(place)
+
+
+def _serve(agent: FakeAgent, place: Path, ended: threading.Event) -> grpc.Server:
+    server = grpc.server(ThreadPoolExecutor(max_workers=8))
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        method: grpc.unary_unary_rpc_method_handler(_behaviour(agent, method, script, ended))
+        for method, script in agent.script.items()
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    server.add_insecure_port(f"unix:{place}/{agent.name}")
+    server.start()
+    return server
+
+
+def _behaviour(
+    agent: FakeAgent, method: str, script: Script, ended: threading.Event
+) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+        agent.heard.append((method, request))
+        match script:
+            case Hangs():
+                ended.wait(30)
+                return b""
+            case Fails():
+                _fail(script, context)
+            case bytes():
+                return script
+            case Message():
+                return script.SerializeToString()
+            case _:
+                return script(request).SerializeToString()
+
+    return answer
+
+
+def _fail(script: Fails, context: grpc.ServicerContext) -> NoReturn:
+    if not script.objects_to:
+        context.abort(script.code, script.details)
+    bad = BadRequest()
+    for field_name, description in script.objects_to:
+        bad.field_violations.add(field=field_name, description=description)
+    details = AnyMessage()
+    details.Pack(bad)
+    status = Status(code=INVALID_ARGUMENT, message=script.details, details=[details])
+    context.abort_with_status(rpc_status.to_status(status))

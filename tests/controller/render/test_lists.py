@@ -1,0 +1,78 @@
+from dataclasses import replace
+from textwrap import dedent
+
+from tests.controller.samples import CHECKS, GIB, HOST, SILENT
+from virt_preflight.controller import wire
+from virt_preflight.controller.answers import Capacity, Heard
+from virt_preflight.controller.catalogue import Catalogue
+from virt_preflight.controller.fleet import from_names
+from virt_preflight.controller.render.documents import Described
+from virt_preflight.controller.render.forms import PLAIN, Form
+from virt_preflight.controller.render.lists import checks_table, explanation, hosts_table
+
+FLEET = from_names("h2,h3,h4")
+BIG = replace(HOST, capacity=Capacity(memory_total_kib=256 * GIB, memory_free_kib=100 * GIB))
+BARE = replace(
+    HOST,
+    **dict.fromkeys(("name", "uuid", "libvirt", "qemu", "agent", "architecture"), ""),  # type: ignore[arg-type]
+    class_digest="",
+    capacity=None,
+    cpus_online=0,
+    unlearned=(),
+)
+ANSWERS: list[Described] = [Heard(host="h2", said=BIG), Heard(host="h3", said=BARE), SILENT]
+KNOWN = Catalogue(host="h1", checks=wire.list_checks().read(CHECKS.SerializeToString()))
+
+
+def test_the_fleet_at_a_glance() -> None:
+    assert "\n" + hosts_table(FLEET, ANSWERS, Form.TABLE, PLAIN) == dedent("""
+          HOST  AGENT  LIBVIRT  QEMU    ARCH    CPUS     FREE    TOTAL  GUESTS   FACTS
+          h2    0.1.0  11.3.0   10.0.2  x86_64    64  100 GiB  256 GiB       3  0.10 s  1 fact not learned
+          h3    -      -        -       -          -        -        -       3  0.10 s
+          h4    -      -        -       -          -        -        -       -       -  no answer within 5 s
+
+        h2
+          ? HostTpm  no swtpm
+
+        2 of 3 hosts answered.
+        """)  # noqa: E501
+
+
+def test_wide_adds_where_and_which_it_is() -> None:
+    shown = hosts_table(FLEET, ANSWERS, Form.WIDE, PLAIN).splitlines()
+    assert shown[0].split()[-5:] == ["ADDRESS", "OWN", "NAME", "UUID", "CLASS"]
+    assert "h2:50551  h2.example  6a1f6c2e-" in shown[1]
+    assert "h4:50551  -           -" in shown[3]
+
+
+def test_the_checks_at_a_glance() -> None:
+    assert "\n" + checks_table(KNOWN, Form.TABLE, PLAIN) == dedent("""
+          CHECK               SEVERITY  TITLE
+          nics.bridge-absent  BLOCKER   bridge absent
+          pages.too-few-free  BLOCKER   too few free huge pages
+
+        2 checks, as h1 lists them.
+        """)
+
+
+def test_wide_adds_where_a_check_applies() -> None:
+    assert "BLOCKER   destination  prepare  bridge absent" in checks_table(KNOWN, Form.WIDE, PLAIN)
+
+
+def test_a_check_in_full() -> None:
+    assert "\n" + explanation(KNOWN.checks[0], PLAIN) == dedent("""
+        nics.bridge-absent: bridge absent
+        BLOCKER · on the destination · prepare
+
+        libvirt adds a tap to the bridge.
+
+        So it must be there.
+
+        Remedy
+        Create the bridge.
+        """)
+
+
+def test_a_check_without_words_is_still_shown() -> None:
+    bare = replace(KNOWN.checks[0], explanation="", remedy=" ", side=None, phase=None)
+    assert explanation(bare, PLAIN) == "nics.bridge-absent: bridge absent\nBLOCKER\n"

@@ -1,0 +1,122 @@
+from dataclasses import replace
+
+import pytest
+
+from tests.controller.samples import (
+    BRIDGE,
+    LACK,
+    LEASE,
+    PAGES,
+    PASSTHROUGH,
+    REMARK,
+    dry_run,
+    heard,
+    report,
+)
+from virt_preflight.controller.answers import Heard, Report, Severity, Silent, Verdict
+from virt_preflight.controller.ranking import candidate
+from virt_preflight.controller.render.sentences import (
+    about,
+    could_not_tell,
+    difference,
+    fleet_sentence,
+    why,
+)
+
+SILENT = Silent(host="h9", why="connection refused")
+
+
+def test_a_finding_says_what_was_wanted_and_what_was_found() -> None:
+    assert difference(BRIDGE) == "wanted bridge br-prod, found no such link"
+    assert difference(replace(BRIDGE, wanted="")) == "found no such link"
+    assert about(BRIDGE) == (
+        "interface 52:54:00:aa:bb:cc: wanted bridge br-prod, found no such link"
+    )
+
+
+def test_a_finding_that_says_nothing_has_its_title() -> None:
+    assert about(replace(BRIDGE, subject="", wanted="", found="")) == "bridge absent"
+
+
+def test_what_could_not_be_told_says_why() -> None:
+    assert could_not_tell(LACK) == "could not tell: 2048 KiB pages: cannot read /sys/kernel/mm"
+
+
+BLOCKING_LACK = "could not tell: too few free huge pages (cannot read /sys/kernel/mm)"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (heard("h2"), ""),
+        (heard("h2", BRIDGE), "bridge absent: wanted bridge br-prod, found no such link"),
+        (
+            heard("h2", PASSTHROUGH, BRIDGE, REMARK),
+            "bridge absent: wanted bridge br-prod, found no such link, and 1 more",
+        ),
+        (heard("h2", unanswered=[LACK]), BLOCKING_LACK),
+        (heard("h2", PASSTHROUGH, unanswered=[LACK]), BLOCKING_LACK + ", and 1 more"),
+        (heard("h2", REMARK), "1 note"),
+        (heard("h2", REMARK, replace(BRIDGE, waived=True)), "1 note, 1 waived"),
+        (heard("h2", stated=Verdict.BLOCKED), "its agent says so and gives no reason"),
+        (SILENT, "connection refused"),
+    ],
+)
+def test_why_leads_with_what_weighs_most(answer: Heard[Report] | Silent, said: str) -> None:
+    assert why(candidate(None, answer)) == said
+
+
+def test_why_tells_the_source_s_trouble_as_the_source_s() -> None:
+    one = candidate(report(LEASE), heard("h2"))
+    assert why(one) == "source: lease held: wanted a free lease, found one held by pid 7"
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([heard("h2")], "1 of 1 host can take db1."),
+        (
+            [
+                heard("h2"),
+                heard("h5", PASSTHROUGH),
+                heard("h3", BRIDGE),
+                heard("h6", PAGES),
+                SILENT,
+            ],
+            (
+                "1 of 5 hosts can take db1, 1 more at a risk."
+                " 2 cannot: 1 × bridge absent, 1 × too few free huge pages. 1 did not answer."
+            ),
+        ),
+        (
+            [heard("h2", BRIDGE), heard("h3", BRIDGE, PAGES), heard("h4", BRIDGE)],
+            "0 of 3 hosts can take db1: 3 × bridge absent, 1 × too few free huge pages.",
+        ),
+        (
+            [heard("h2", PASSTHROUGH), SILENT],
+            "1 of 2 hosts can take db1, but at a risk. 1 did not answer.",
+        ),
+        ([heard("h2", unanswered=[LACK])], "0 of 1 host can take db1. 1 could not tell."),
+        ([heard("h2", stated=Verdict.BLOCKED)], "0 of 1 host can take db1: no reason given."),
+        ([SILENT], "0 of 1 host can take db1. 1 did not answer."),
+    ],
+)
+def test_one_sentence_explains_the_fleet(answers: list[Heard[Report] | Silent], said: str) -> None:
+    assert fleet_sentence(dry_run(*answers)) == said
+
+
+def test_a_long_list_of_reasons_is_cut() -> None:
+    many = [replace(BRIDGE, check=f"a.b{number}", title=f"fault {number}") for number in range(9)]
+    said = fleet_sentence(dry_run(heard("h2", *many)))
+    assert said.endswith("1 × fault 5, 3 more reasons.")
+
+
+def test_a_guest_without_a_name_is_still_spoken_of() -> None:
+    assert fleet_sentence(dry_run(SILENT, name="")).startswith("0 of 1 host can take the guest")
+
+
+def test_a_risk_that_could_not_be_told_is_a_risk() -> None:
+    lack = replace(LACK, severity=Severity.RISK)
+    assert fleet_sentence(dry_run(heard("h2", unanswered=[lack]))) == (
+        "1 of 1 host can take db1, but at a risk."
+    )

@@ -1,0 +1,166 @@
+from dataclasses import replace
+from textwrap import dedent
+
+from tests.controller.samples import (
+    BRIDGE,
+    LACK,
+    LEASE,
+    PAGES,
+    PASSTHROUGH,
+    dry_run,
+    heard,
+    report,
+)
+from virt_preflight.controller.answers import Silent
+from virt_preflight.controller.dryrun import DryRun
+from virt_preflight.controller.render.forms import PLAIN, Form, Look
+from virt_preflight.controller.render.table import dry_run_table
+
+
+def table(run: DryRun, form: Form = Form.TABLE, look: Look = PLAIN) -> str:
+    return "\n" + dry_run_table(run, form, look)
+
+
+def test_a_whole_fleet() -> None:
+    run = dry_run(
+        heard("h2", free_gib=212),
+        heard("h3", BRIDGE, PAGES, free_gib=128),
+        Silent(host="h4", why="no answer within 5 s"),
+        heard("h5", PASSTHROUGH, free_gib=64),
+        heard("h6", BRIDGE, free_gib=12),
+        heard("h7", unanswered=[LACK], free_gib=90),
+    )
+    assert table(run) == dedent("""
+        db1 on h1 · 4 vCPUs · 8 GiB · depth facts · 6 hosts asked in 0.21 s
+
+          HOST  VERDICT     FREE  WHY
+          h2    CLEAR    212 GiB
+          h5    RISKY     64 GiB  host-passthrough on another CPU: wanted avx512-bf16, found a CPU without it
+          h7    UNSURE    90 GiB  could not tell: too few free huge pages (cannot read /sys/kernel/mm)
+          h4    UNSURE         -  no answer within 5 s
+          h3    BLOCKED  128 GiB  bridge absent: wanted bridge br-prod, found no such link, and 1 more
+          h6    BLOCKED   12 GiB  bridge absent: wanted bridge br-prod, found no such link
+
+        h5
+          ! cpu.passthrough-differs  CPU: wanted avx512-bf16, found a CPU without it
+                                     Move it to a host with the same CPU.
+
+        h7
+          ? pages.too-few-free  could not tell: 2048 KiB pages: cannot read /sys/kernel/mm
+
+        h3, h6
+          ✗ nics.bridge-absent  interface 52:54:00:aa:bb:cc: wanted bridge br-prod, found no such link
+                                Create the bridge on the host, or choose a host that has it.
+                                # ip link add br-prod type bridge
+
+        h3
+          ✗ pages.too-few-free  2048 KiB pages: wanted 4096 free, found 512 free
+                                Reserve more pages of that size.
+
+        1 of 6 hosts can take db1, 1 more at a risk. 2 cannot: 2 × bridge absent, 1 × too few free huge pages. 1 could not tell. 1 did not answer.
+        To move it: virsh -c qemu+ssh://h1/system migrate --live --p2p db1 qemu+tls://h2/system
+        """)  # noqa: E501
+
+
+def test_what_holds_at_the_source_is_said_once_under_its_name() -> None:
+    words = "error: Failed to acquire lock"
+    run = dry_run(
+        heard("h2"), heard("h3"), source_report=report(replace(LEASE, libvirt_error=words))
+    )
+    assert table(run) == dedent("""
+        db1 on h1 · 4 vCPUs · 8 GiB · depth facts · 2 hosts asked in 0.21 s
+
+          HOST  VERDICT     FREE  WHY
+          h2    BLOCKED  100 GiB  source: lease held: wanted a free lease, found one held by pid 7
+          h3    BLOCKED  100 GiB  source: lease held: wanted a free lease, found one held by pid 7
+
+        h1, the source: whatever the destination
+          ✗ locks.held  disk vda: wanted a free lease, found one held by pid 7
+                        libvirt: error: Failed to acquire lock
+                        Release the lease.
+                        # virt-lock release vda (on the source)
+
+        0 of 2 hosts can take db1: 2 × lease held.
+        """)
+
+
+def test_the_source_s_trouble_is_shown_when_no_destination_answers_too() -> None:
+    silent = Silent(host="h2", why="connection refused")
+    shown = table(dry_run(silent, source_report=report(LEASE)))
+    assert "h1, the source" in shown
+    assert "locks.held" in shown
+
+
+def test_a_waived_finding_stays_and_is_marked() -> None:
+    run = dry_run(heard("h2", replace(BRIDGE, waived=True)))
+    assert table(run) == dedent("""
+        db1 on h1 · 4 vCPUs · 8 GiB · depth facts · 1 host asked in 0.21 s
+
+          HOST  VERDICT     FREE  WHY
+          h2    CLEAR    100 GiB  1 waived
+
+        h2
+          ✗ nics.bridge-absent  interface 52:54:00:aa:bb:cc: wanted bridge br-prod, found no such link · waived
+                                Create the bridge on the host, or choose a host that has it.
+                                # ip link add br-prod type bridge
+
+        1 of 1 host can take db1.
+        To move it: virsh -c qemu+ssh://h1/system migrate --live --p2p db1 qemu+tls://h2/system
+        """)  # noqa: E501
+
+
+def test_a_guest_from_a_file_has_no_source_and_no_command() -> None:
+    run = replace(dry_run(heard("h2")), source=None, source_report=None, command_by_host={})
+    assert table(run) == dedent("""
+        db1, running nowhere yet · 4 vCPUs · 8 GiB · depth facts · 1 host asked in 0.21 s
+
+          HOST  VERDICT     FREE  WHY
+          h2    CLEAR    100 GiB
+
+        1 of 1 host can take db1.
+        """)
+
+
+def test_wide_says_more_of_each_host() -> None:
+    run = dry_run(heard("h2"), Silent(host="h4", why="no answer within 5 s"))
+    assert table(run, Form.WIDE) == dedent("""
+        db1 on h1 · 4 vCPUs · 8 GiB · depth facts · 2 hosts asked in 0.21 s
+
+          HOST  VERDICT  RANK  SCORE     FREE   AFTER    TOTAL   FACTS  CHECKS  WHY
+          h2    CLEAR       1  0.359  100 GiB  92 GiB  256 GiB  0.12 s      80
+          h4    UNSURE      -      -        -       -        -       -       -  no answer within 5 s
+
+        1 of 2 hosts can take db1. 1 did not answer.
+        To move it: virsh -c qemu+ssh://h1/system migrate --live --p2p db1 qemu+tls://h2/system
+        """)
+
+
+def test_fifty_hosts_with_one_fault_take_one_block() -> None:
+    run = dry_run(*(heard(f"h{number}", BRIDGE) for number in range(2, 52)))
+    shown = table(run)
+    assert shown.count("✗ nics.bridge-absent") == 1
+    assert "\nh2, h3, h4, h5, h6, h7, h8, h9 and 42 more\n" in shown
+    assert ", h50, h51\n" in table(run, Form.WIDE)
+
+
+def test_on_a_narrow_terminal_long_text_stays_in_its_column() -> None:
+    run = dry_run(heard("h2", BRIDGE))
+    lines = table(run, look=Look(width=60)).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert "                        bridge br-prod, found no such link" in lines
+
+
+def test_hostile_names_cannot_touch_the_terminal() -> None:
+    hostile = "\x1b]0;owned\x07[bold]x\u202e"
+    finding = replace(
+        BRIDGE, check=hostile, subject=hostile, found=hostile, remedy=hostile, commands=(hostile,)
+    )
+    run = dry_run(
+        heard("h2", finding, unanswered=[replace(LACK, why=hostile)]),
+        Silent(host="h3", why=hostile),
+        heard("h4"),
+        name=hostile,
+    )
+    shown = table(run, Form.WIDE, Look(width=200))
+    assert not any(c in shown for c in "\x1b\x07\u202e")
+    assert "\\x1b]0;owned\\x07[bold]x\\u202e" in shown

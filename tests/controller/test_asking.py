@@ -1,0 +1,327 @@
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import grpc
+import pytest
+
+from tests.controller.fakes import Fails, FakeAgent, FakeFleet, Hangs, objects, running
+from tests.controller.samples import (
+    CHECKS,
+    DOMAIN_XML,
+    NO_DOMAINS,
+    UUID,
+    WIRE_BRIDGE,
+    destination,
+    domain,
+    prepared,
+    source,
+    wire_report,
+)
+from virt_preflight.controller import asking
+from virt_preflight.controller.answers import Heard, Late, Silent
+from virt_preflight.controller.asking import Asker
+from virt_preflight.controller.fanout import Pace
+from virt_preflight.controller.fleet import from_names
+from virt_preflight.controller.options import MigrationOptions
+from virt_preflight.controller.question import Asked, GuestFile, Question, Questions
+from virt_preflight.controller.trouble import CannotRunError, MisusedError
+from virt_preflight.v1 import agent_pb2
+
+PACE = Pace(each_s=5, all_s=60, in_flight=16)
+LIVE = MigrationOptions(live=True, p2p=True)
+DB1 = Question(guest="db1", options=LIVE, questions=Questions())
+FROM_FILE = replace(DB1, guest=GuestFile(name="new.xml", xml=DOMAIN_XML))
+OFFLINE = replace(DB1, options=MigrationOptions(offline=True))
+OTHER_UUID = "00000000-0000-4000-8000-000000000002"
+
+
+def ask(fleet: FakeFleet, question: Question = DB1, *, each_s: float = 5) -> Asked:
+    asker = Asker(fleet=from_names(fleet.hosts), pace=replace(PACE, each_s=each_s))
+    return asyncio.run(asking.ask(question, asker))
+
+
+def why_not(fleet: FakeFleet, question: Question = DB1) -> str:
+    with pytest.raises(CannotRunError) as error:
+        ask(fleet, question)
+    return str(error.value)
+
+
+def misuse(fleet: FakeFleet, question: Question) -> str:
+    with pytest.raises(MisusedError) as error:
+        ask(fleet, question)
+    return str(error.value)
+
+
+def test_the_guest_is_found_and_all_other_hosts_are_asked() -> None:
+    with running(source("h2"), destination("h1"), destination("h3", WIRE_BRIDGE)) as fleet:
+        asked = ask(fleet)
+    assert (asked.name, asked.uuid, asked.source) == ("db1", UUID, "h2")
+    assert [answer.host for answer in asked.answers] == ["h1", "h3"]
+    assert all(isinstance(answer, Heard) for answer in asked.answers)
+
+
+def test_what_the_source_gave_reaches_every_destination_byte_for_byte() -> None:
+    with running(source(), destination("h2"), destination("h3")) as fleet:
+        ask(fleet)
+    (second,), (third,) = (
+        fleet["h2"].requests("PrepareDryRun"),
+        fleet["h3"].requests("PrepareDryRun"),
+    )
+    assert second == third
+    guest = agent_pb2.PrepareDryRunRequest.FromString(second).guests[0]
+    assert (guest.domain_xml, guest.origin.host.name) == (DOMAIN_XML, "h1")
+
+
+def test_the_source_is_asked_by_uuid_for_a_name_may_change_hands() -> None:
+    with running(source(), destination("h2")) as fleet:
+        ask(fleet)
+    (request,) = fleet["h1"].requests("BeginDryRun")
+    assert agent_pb2.BeginDryRunRequest.FromString(request).domain == UUID
+
+
+def test_only_the_destinations_named_are_asked_in_the_order_named() -> None:
+    with running(source(), *(destination(f"h{number}") for number in (2, 3, 4))) as fleet:
+        asked = ask(fleet, replace(DB1, to_hosts=("h4", "h2")))
+    assert [answer.host for answer in asked.answers] == ["h4", "h2"]
+    assert fleet["h3"].requests("PrepareDryRun") == []
+
+
+def test_with_from_nobody_else_is_asked_for_the_guest() -> None:
+    with running(source(), source("h2", PrepareDryRun=prepared(wire_report()))) as fleet:
+        asked = ask(fleet, replace(DB1, from_host="h1"))
+    assert (asked.source, fleet["h2"].requests("ListDomains")) == ("h1", [])
+
+
+def test_a_guest_that_seems_to_run_twice_needs_from() -> None:
+    with running(source(), source("h2"), destination("h3")) as fleet:
+        assert re.search("db1 runs on h1, h2: say which with --from", why_not(fleet))
+
+
+def test_a_guest_that_runs_here_and_is_defined_there_is_here() -> None:
+    off = domain(agent_pb2.DOMAIN_STATE_SHUT_OFF)
+    with running(source(), destination("h2", ListDomains=off)) as fleet:
+        assert ask(fleet).source == "h1"
+
+
+def test_an_id_may_mean_another_guest_on_each_host() -> None:
+    other = domain(uuid=OTHER_UUID)
+    with running(source(), destination("h2", ListDomains=other)) as fleet:
+        assert re.search("3 runs on h1, h2", why_not(fleet, replace(DB1, guest="3")))
+
+
+def test_two_guests_of_one_host_need_the_uuid() -> None:
+    both = agent_pb2.ListDomainsResponse(domains=[*domain().domains, *domain().domains])
+    with running(source(ListDomains=both), destination("h2")) as fleet:
+        assert re.search("h1 has 2 guests that db1 may mean: give the UUID", why_not(fleet))
+
+
+def test_a_guest_that_is_shut_off_moves_only_offline() -> None:
+    off = domain(agent_pb2.DOMAIN_STATE_SHUT_OFF)
+    with running(source(ListDomains=off), destination("h2")) as fleet:
+        assert re.search("db1 is shut off on h1: it can only be moved with", why_not(fleet))
+        asked = ask(fleet, OFFLINE)
+    assert asked.source == "h1"
+
+
+def test_a_guest_defined_on_several_hosts_needs_from_to_move_offline() -> None:
+    off = domain(agent_pb2.DOMAIN_STATE_SHUT_OFF)
+    with running(source(ListDomains=off), destination("h2", ListDomains=off)) as fleet:
+        assert re.search(
+            "db1 is on h1, h2: say which with --from",
+            why_not(fleet, OFFLINE),
+        )
+
+
+def test_a_guest_that_nobody_has_is_told() -> None:
+    with running(destination("h1"), destination("h2")) as fleet:
+        assert re.search("^no host has a guest db1$", why_not(fleet))
+
+
+def test_who_did_not_answer_might_have_the_guest_that_nobody_has() -> None:
+    with (
+        running(destination("h1"), absent=("h2", "h3")) as fleet,
+        pytest.raises(
+            CannotRunError,
+            match="no host that answered has a guest db1; h2, h3: no such socket",
+        ),
+    ):
+        ask(fleet)
+
+
+def test_when_nobody_answers_that_is_what_is_told() -> None:
+    with running(absent=("h1",)) as fleet:
+        assert re.search("^no host answered: h1: no such socket$", why_not(fleet))
+
+
+def test_with_from_the_trouble_is_that_host_s() -> None:
+    with running(destination("h1"), absent=("h2",)) as fleet:
+        assert re.search("^h2: no such socket$", why_not(fleet, replace(DB1, from_host="h2")))
+        assert re.search("^h1 has no guest db1$", why_not(fleet, replace(DB1, from_host="h1")))
+
+
+def test_a_source_that_does_not_say_what_the_guest_needs_ends_it() -> None:
+    broken = source(BeginDryRun=Fails(grpc.StatusCode.INTERNAL, "no XML"))
+    with (
+        running(broken, destination("h2")) as fleet,
+        pytest.raises(
+            CannotRunError, match="h1 has db1, but did not say what it needs: internal: no XML"
+        ),
+    ):
+        ask(fleet)
+
+
+def test_one_host_s_trouble_is_listed_and_never_the_whole_answer_s() -> None:
+    with running(
+        source(),
+        destination("h2"),
+        destination("h3", PrepareDryRun=b"\xff"),
+        destination("h4", PrepareDryRun=prepared()),
+        destination("h5", PrepareDryRun=Hangs()),
+        absent=("h6",),
+    ) as fleet:
+        asked = ask(fleet, each_s=1.5)
+    assert [getattr(answer, "why", None) for answer in asked.answers] == [
+        None,
+        "answered wrongly: its answer is not a PrepareDryRunResponse",
+        "answered wrongly: it gave 0 reports for one guest",
+        "no answer within 1.5 s",
+        "no such socket",
+    ]
+
+
+def test_a_host_that_let_its_time_pass_is_waited_for_once() -> None:
+    late = destination("h2", ListDomains=Hangs())
+    with running(source(), late, destination("h3")) as fleet:
+        asked = ask(fleet, each_s=1.5)
+    assert asked.answers[0] == Late(host="h2", why="no answer within 1.5 s")
+    assert fleet["h2"].requests("PrepareDryRun") == []
+
+
+def test_a_host_that_cannot_list_guests_may_still_take_one() -> None:
+    odd = destination("h2", ListDomains=Fails(grpc.StatusCode.INTERNAL, "libvirt is down"))
+    with running(source(), odd) as fleet:
+        assert isinstance(ask(fleet).answers[0], Heard)
+
+
+def test_a_guest_from_a_file_has_no_source_and_all_hosts_are_asked() -> None:
+    with running(destination("h1"), destination("h2")) as fleet:
+        asked = ask(fleet, FROM_FILE)
+    assert (asked.source, asked.source_report) == (None, None)
+    assert (asked.name, asked.uuid) == ("db1", UUID)
+    assert [answer.host for answer in asked.answers] == ["h1", "h2"]
+    request = agent_pb2.PrepareDryRunRequest.FromString(fleet["h1"].requests("PrepareDryRun")[0])
+    assert request.guests[0].domain_xml == DOMAIN_XML
+    assert not request.guests[0].HasField("origin")
+
+
+def test_a_guest_from_a_file_has_no_name_when_nobody_answers() -> None:
+    with running(absent=("h1",)) as fleet:
+        assert (ask(fleet, FROM_FILE).name, ask(fleet, FROM_FILE).uuid) == ("", "")
+
+
+def test_bad_xml_is_one_error_and_not_a_silent_fleet() -> None:
+    bad = objects(("guests[0].domain_xml", "no <name>"))
+    with (
+        running(
+            destination("h1", PrepareDryRun=bad),
+            destination("h2", PrepareDryRun=bad),
+            absent=("h3",),
+        ) as fleet,
+        pytest.raises(CannotRunError, match=r"^new.xml: no <name> \(says h1 and 1 more\)$"),
+    ):
+        ask(fleet, FROM_FILE)
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("options.migrate_disks", "--migrate-disks: is bad"),
+        ("questions.only", "--only: is bad"),
+        ("options.xml", "dest.xml: is bad"),
+        ("guests[0].origin", "guests[0].origin: is bad"),
+        ("", "is bad"),
+    ],
+)
+def test_an_objection_is_told_by_the_word_it_was_given_with(field: str, told: str) -> None:
+    bad = objects((field, "is bad"))
+    question = replace(DB1, options=replace(LIVE, xml=b"<x/>", xml_file="dest.xml"))
+    with running(source(BeginDryRun=bad), destination("h2")) as fleet:
+        error = why_not(fleet, question)
+    assert error == f"{told} (says h1)"
+
+
+def test_when_others_can_answer_the_one_that_objects_is_listed() -> None:
+    older = destination("h2", PrepareDryRun=objects(("questions.only", "no check nics")))
+    with running(source(), older, destination("h3")) as fleet:
+        asked = ask(fleet)
+    assert isinstance(asked.answers[0], Silent)
+    assert asked.answers[0].why == "refused the question: questions.only: no check nics"
+    assert isinstance(asked.answers[1], Heard)
+
+
+@pytest.mark.parametrize(
+    ("question", "told"),
+    [
+        (replace(DB1, to_hosts=("h9",)), r"--to h9: not in the fleet \(h1, h2, h3\)"),
+        (replace(DB1, from_host="h9"), "--from h9: not in the fleet"),
+        (replace(DB1, from_host="h1", to_hosts=("h1",)), "--to h1: is the host that the guest"),
+        (replace(DB1, to_hosts=("h1",)), "--to h1: db1 is there already"),
+        (
+            replace(DB1, options=MigrationOptions(desturi="qemu+tls://h2/system")),
+            "--desturi is for one destination: name it with --to",
+        ),
+        (
+            replace(DB1, to_hosts=("h2", "h3"), options=MigrationOptions(migrateuri="tcp://x")),
+            "--migrateuri is for one destination",
+        ),
+        (replace(DB1, questions=Questions(waive=("nics.typo",))), "--waive nics.typo: no such"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_a_misuse(question: Question, told: str) -> None:
+    with running(source(), destination("h2"), destination("h3")) as fleet:
+        assert re.search(told, misuse(fleet, question))
+    assert fleet["h2"].requests("PrepareDryRun") == []
+
+
+def test_a_destination_uri_is_fine_for_one_destination() -> None:
+    options = MigrationOptions(desturi="qemu+tls://h2/system")
+    with running(source(), destination("h2"), destination("h3")) as fleet:
+        assert len(ask(fleet, replace(DB1, options=options, to_hosts=("h2",))).answers) == 1
+
+
+def test_a_fleet_of_one_has_no_destination() -> None:
+    with running(source()) as fleet:
+        assert re.search("h1 is the only host of the fleet", why_not(fleet))
+
+
+def test_checks_that_are_selected_must_be_known_to_somebody() -> None:
+    silent = [FakeAgent("h1", {}), FakeAgent("h2", {})]
+    with running(*silent) as fleet:
+        assert re.search(
+            "no agent lists its checks: h[12], h[12]: no age",
+            why_not(fleet, replace(DB1, questions=Questions(only=("nics",)))),
+        )
+
+
+def test_whoever_answers_first_lists_the_checks() -> None:
+    with running(FakeAgent("h1", {}), FakeAgent("h2", {"ListChecks": CHECKS})) as fleet:
+        asker = Asker(fleet=from_names(fleet.hosts), pace=PACE)
+        catalogue = asyncio.run(asking.ask_for_checks(asker))
+    assert (catalogue.host, len(catalogue.checks)) == ("h2", 2)
+
+
+def test_every_stage_is_watched_with_its_number_of_hosts() -> None:
+    stages: list[tuple[str, int]] = []
+    answered: list[None] = []
+
+    def watch(what: str, of: int) -> Callable[[], None]:
+        stages.append((what, of))
+        return lambda: answered.append(None)
+
+    with running(source(), destination("h2", ListDomains=NO_DOMAINS)) as fleet:
+        asker = Asker(fleet=from_names(fleet.hosts), pace=PACE, watch=watch)
+        asyncio.run(asking.ask(DB1, asker))
+    assert stages == [("looking for db1", 2), ("asking h1", 1), ("asking", 1)]
+    assert len(answered) == 4

@@ -1,0 +1,164 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from virt_preflight.controller import fleet
+from virt_preflight.controller.fleet import FleetHost, Uris, from_names, locate, parse, read, uri_of
+from virt_preflight.controller.trouble import CannotRunError, MisusedError
+
+WHOLE = b"""
+[uris]
+connect = "qemu+ssh://root@{host}.example/system"
+migrate = "qemu+tcp://{host}.mig/system"
+[defaults]
+port = 6000
+timeout_s = 2
+deadline_s = 20.5
+in_flight = 8
+[[host]]
+name = "h1"
+[[host]]
+name = "h2"
+address = "10.0.0.2:7000"
+[[host]]
+name = "h3"
+address = "unix:/run/h3.sock"
+[[host]]
+name = "h4"
+address = "mgmt-h4"
+[[host]]
+name = "fd00::5"
+"""
+
+
+def test_a_whole_file_is_understood() -> None:
+    known = parse(WHOLE)
+    assert [(host.name, host.address) for host in known.hosts] == [
+        ("h1", "h1:6000"),
+        ("h2", "10.0.0.2:7000"),
+        ("h3", "unix:/run/h3.sock"),
+        ("h4", "mgmt-h4:6000"),
+        ("fd00::5", "[fd00::5]:6000"),
+    ]
+    assert (known.timeout_s, known.deadline_s, known.in_flight) == (2.0, 20.5, 8)
+    assert known.uris.connect == "qemu+ssh://root@{host}.example/system"
+    assert known.named("h2") == FleetHost(name="h2", address="10.0.0.2:7000")
+    assert known.named("h9") is None
+
+
+def test_names_are_enough() -> None:
+    known = parse(b'[[host]]\nname = "h1"')
+    assert known.hosts == (FleetHost(name="h1", address="h1:50551"),)
+    assert known.uris == Uris()
+    assert (known.timeout_s, known.in_flight) == (5.0, 256)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "host: no host is listed"),
+        ("hosts = []", "unknown key hosts"),
+        ("[uris]\nkonnect = 'x'", "uris: unknown key konnect"),
+        ("[defaults]\nport = '50551'", "defaults.port: expected int, got str"),
+        ("[defaults]\nport = 0", "defaults.port: expected int >= 1"),
+        ("[defaults]\ntimeout_s = nan", "defaults.timeout_s: expected float > 0.0"),
+        ("[defaults]\nin_flight = 0", "defaults.in_flight: expected int >= 1"),
+        ("[[host]]\nname='a'\n[[host]]\naddress='b'", "host[1]: missing key name"),
+        ("[[host]]\nname='a'\ncolour='b'", "host[0]: unknown key colour"),
+        ("[[host]]\nname='a'\n[[host]]\nname='a'", "host a is listed more than once"),
+        ("[[host]]\nname='a b'", "host[0].name: 'a b' is not a host name"),
+        ("[[host]]\nname='-a'", "host[0].name: '-a' is not a host name"),
+        ("[[host]]\nname='a'\naddress='a:99999'", "host[0].address: 'a:99999': the port is"),
+        ("[[host]]\nname='a'\naddress='unix:'", "host[0].address: 'unix:' names no socket"),
+        ("[[host]]\nname='a'\naddress='dns:///a'", "host[0].address: 'dns:///a': the port is"),
+        ("[uris]\nconnect='qemu:///system'\n[[host]]\nname='a'", "uris.connect: has no {host}"),
+        ("[uris]\nmigrate='x {host}'\n[[host]]\nname='a'", "uris.migrate: 'x {host}' is not a URI"),
+        ("a = 1\nb =\n", "Invalid value (at line 2, column 4)"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        parse(text.encode())
+
+
+def test_text_that_is_not_utf_8_is_told_with_its_line() -> None:
+    with pytest.raises(ValueError, match=r"not UTF-8 \(at line 2\)"):
+        parse(b"[uris]\nconnect = '\xff'")
+
+
+def test_a_broken_file_is_told_by_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text("[[host]]\nname = 3")
+    with pytest.raises(
+        CannotRunError, match=r"fleet\.toml: host\[0\]\.name: expected str, got int"
+    ):
+        read(file)
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    with pytest.raises(CannotRunError, match="Is a directory"):
+        read(tmp_path)
+    with pytest.raises(CannotRunError, match="No such file"):
+        read(tmp_path / "none.toml")
+
+
+def test_an_endless_file_is_not_read_to_its_end() -> None:
+    with pytest.raises(CannotRunError, match="larger than 16 MiB"):
+        read(Path("/dev/zero"))
+
+
+def test_the_first_place_that_holds_a_fleet_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = tmp_path / "etc.toml"
+    monkeypatch.setattr(fleet, "SYSTEM_FLEET", system)
+    home = {"HOME": str(tmp_path)}
+    with pytest.raises(
+        CannotRunError, match=r"looked at \$VIRT_PREFLIGHT_FLEET \(not set\), .*etc"
+    ):
+        locate(None, home)
+    system.touch()
+    assert locate(None, home) == system
+    assert locate(None, {}) == system
+    own = tmp_path / ".config/virt-preflight/fleet.toml"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert locate(None, home) == own
+    assert locate(None, {**home, "VIRT_PREFLIGHT_FLEET": "/x"}) == Path("/x")
+    assert locate("/y", {**home, "VIRT_PREFLIGHT_FLEET": "/x"}) == Path("/y")
+
+
+def test_hosts_can_be_named_on_the_command_line() -> None:
+    known = from_names("h1, h2:7,10.0.0.3,[fd00::4]:9,fd00::5,h6=unix:/run/h6.sock,h7=mgmt:8")
+    assert [(host.name, host.address) for host in known.hosts] == [
+        ("h1", "h1:50551"),
+        ("h2", "h2:7"),
+        ("10.0.0.3", "10.0.0.3:50551"),
+        ("fd00::4", "[fd00::4]:9"),
+        ("fd00::5", "[fd00::5]:50551"),
+        ("h6", "unix:/run/h6.sock"),
+        ("h7", "mgmt:8"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (",", "no host is named"),
+        ("h1,h1", "h1 is listed more than once"),
+        ("h1:x", "the port is a number"),
+        ("h1:", "the port is a number"),
+        ("unix:/run/a.sock", "a socket needs a name, as h1=unix:/run/a.sock"),
+        ("h\x1b1", "is not a host name"),
+        ("=h1", "is not a host name"),
+    ],
+)
+def test_a_bad_list_of_hosts_is_a_misuse(text: str, complaint: str) -> None:
+    with pytest.raises(MisusedError, match="--hosts: .*" + re.escape(complaint)):
+        from_names(text)
+
+
+def test_a_uri_template_is_filled_in_and_nothing_else_of_it_is_interpreted() -> None:
+    assert uri_of("qemu+ssh://{host}/system?x={0}", "h1") == "qemu+ssh://h1/system?x={0}"
+    assert uri_of("qemu+tls://{host}/system", "fd00::1") == "qemu+tls://[fd00::1]/system"
