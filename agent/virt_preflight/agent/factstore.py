@@ -1,4 +1,4 @@
-"""Keeps what is known of the host, each fact at its pace, and resolves a question's facts by type."""
+"""Keeps what is known of the host, each fact at its pace; finds a question's facts by type."""
 
 from __future__ import annotations
 

@@ -51,6 +51,8 @@ class FileStat:
     inode: int
     # Of a device node: "252:0"; else "".
     rdev: str = ""
+    # When the inode last changed (st_ctime), as a file does that a package replaced; 0: not told.
+    changed_s: float = 0.0
 
 
 class Want(Enum):
@@ -73,6 +75,9 @@ class Source(Protocol):
 
     def text(self, path: str) -> str:
         """The text of a small file (at most 1 MiB), undecodable bytes replaced."""
+
+    def head(self, path: str) -> str:
+        """The first 16 bytes of a file or block device, in hexadecimal; fewer when it is shorter."""
 
     def names(self, path: str) -> tuple[str, ...]:
         """The names in a directory, sorted."""

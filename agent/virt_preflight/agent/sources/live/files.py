@@ -13,6 +13,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from virt_preflight.agent.sources import (
@@ -162,13 +163,23 @@ def mounted(path: str) -> tuple[str, str]:
     The path itself is not touched: its storage may be dead.
     """
     best = ("/", "")
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for point, kind in _mounts(Path("/proc/self/mountinfo").read_text()):
+        if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(
+            best[0]
+        ):
+            best = (point, kind)
+    return best
+
+
+@lru_cache(maxsize=1)
+def _mounts(table: str) -> tuple[tuple[str, str], ...]:
+    """Mount points and types, escapes undone; the last one at a point is the one that is seen."""
+    found = []
+    for line in table.splitlines():
         fields, _, rest = line.partition(" - ")
         point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields.split()[4])
-        inside = path == point or path.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best[0]):
-            best = (point, rest.split()[0])
-    return best
+        found.append((point, rest.split()[0]))
+    return tuple(found)
 
 
 def image_key(path: str) -> tuple[object, ...]:

@@ -1,0 +1,70 @@
+"""agent.toml: where to listen, which libvirt to ask, what this host's operator allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from virt_preflight.agent.policy import Policy
+
+DEFAULT_FILE = Path("/etc/virt-preflight/agent.toml")
+DEFAULT_LISTEN = "127.0.0.1:50551"
+LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
+
+
+class BadSettings(Exception):
+    """The configuration cannot be used; the text names the file and the field."""
+
+
+class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[policy]."""
+
+    memory_reserved_mib: int = 512
+    memory_overcommit: float = 1.0
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file; every key has a default."""
+
+    listen: tuple[str, ...] = (DEFAULT_LISTEN,)
+    # Listen beyond loopback without TLS: whoever reaches the port may ask.
+    insecure: bool = False
+    libvirt_uri: str = "qemu:///system"
+    policy: PolicySettings = PolicySettings()
+
+    def as_policy(self) -> Policy:
+        """[policy] as the checks ask for it."""
+        return Policy(
+            memory_reserved_kib=self.policy.memory_reserved_mib * 1024,
+            memory_overcommit=self.policy.memory_overcommit,
+        )
+
+
+def read_settings(path: Path | None) -> Settings:
+    """The named file, or the default one if it is there. Raises BadSettings."""
+    chosen = path or DEFAULT_FILE
+    try:
+        text = chosen.read_bytes()
+    except FileNotFoundError:
+        if path is None:
+            return Settings()
+        raise BadSettings(f"{chosen}: no such file") from None
+    except OSError as error:
+        raise BadSettings(f"{chosen}: {error.strerror}") from None
+    try:
+        settings = msgspec.toml.decode(text, type=Settings)
+    except msgspec.MsgspecError as error:
+        raise BadSettings(f"{chosen}: {error}") from None
+    if settings.policy.memory_reserved_mib < 0 or not settings.policy.memory_overcommit > 0:
+        raise BadSettings(
+            f"{chosen}: [policy] reserved memory is negative or overcommit not above 0"
+        )
+    return settings
+
+
+def refused_address(settings: Settings) -> str | None:
+    """The first address that needs `insecure` and has it not."""
+    if settings.insecure:
+        return None
+    return next((at for at in settings.listen if not at.startswith(LOOPBACK)), None)

@@ -1,0 +1,93 @@
+"""The live machine's files, on this very machine."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from virt_preflight.agent.sources import Absent, Unreadable, User, Want
+from virt_preflight.agent.sources.live import files
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask as another user")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that others may enter; pytest's own are for their maker alone."""
+    made = Path("/tmp") / f"virt-preflight-test-{os.getpid()}"
+    made.mkdir(mode=0o711)
+    yield made
+    shutil.rmtree(made)
+
+
+def nobody() -> User:
+    return files.look_up("nobody", "")
+
+
+def may(path: Path, want: Want) -> bool:
+    return files.may_as(str(path), want, nobody())
+
+
+@AS_ROOT
+def test_another_user_may_what_the_mode_lets_him(place: Path) -> None:
+    path = place / "image"
+    path.touch(mode=0o604)
+    assert [may(path, want) for want in Want] == [True, True, False, False]
+
+
+@AS_ROOT
+def test_a_directory_that_he_may_not_enter_hides_all_below(place: Path) -> None:
+    path = place / "image"
+    path.touch(mode=0o666)
+    place.chmod(0o700)
+    assert not may(path, Want.EXISTS)
+    assert not may(place / "not there", Want.EXISTS)
+
+
+@AS_ROOT
+def test_what_is_not_there_is_absent_for_him_too(place: Path) -> None:
+    with pytest.raises(Absent, match="No such file"):
+        may(place / "image", Want.READ)
+
+
+@AS_ROOT
+def test_groups_count_and_end_with_the_question(place: Path) -> None:
+    path = place / "image"
+    path.touch()
+    os.chown(path, 0, 4242)
+    path.chmod(0o640)
+    member = User(name="member", uid=65534, gid=65534, groups=(65534, 4242))
+    assert files.may_as(str(path), Want.READ, member)
+    assert not may(path, Want.READ)
+    assert os.access(path, os.W_OK)
+
+
+def test_a_device_or_a_fifo_is_not_read(place: Path) -> None:
+    os.mkfifo(place / "fifo")
+    with pytest.raises(Unreadable, match="no regular file"):
+        files.read_text(str(place / "fifo"))
+
+
+def test_stat_follows_links_and_names_the_kind(place: Path) -> None:
+    (place / "image").write_bytes(b"x" * 10)
+    (place / "link").symlink_to("image")
+    seen = files.stat_of(str(place / "link"))
+    assert (seen.kind, seen.size_bytes) == ("file", 10)
+    assert files.stat_of("/dev/null").kind == "char"
+
+
+def test_another_header_is_another_image(place: Path) -> None:
+    path = place / "image"
+    path.write_bytes(b"a" * 100_000)
+    before = files.image_key(str(path))
+    path.write_bytes(b"a" * 70_000 + b"b" * 30_000)
+    assert files.image_key(str(path)) == before, "what the guest writes changes nothing"
+    path.write_bytes(b"b" * 100_000)
+    assert files.image_key(str(path)) != before
+
+
+def test_mount_points_are_told_from_the_kernels_table() -> None:
+    assert files.mounted("/proc/self/status") == ("/proc", "proc")
+    assert files.mounted("/nowhere at all")[0] == "/"
