@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 FAMILIES = (
+    "cpu",
     "daemon",
     "machine",
     "pages",
+    "tenants",
+    "versions",
 )

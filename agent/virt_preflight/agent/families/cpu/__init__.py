@@ -1,0 +1,61 @@
+"""The CPU: what the guest's has, and what this host, its KVM and its libvirt can give."""
+
+from virt_preflight.agent.families.cpu.checks import (
+    features_absent,
+    features_extra,
+    features_unknown,
+    forbidden_features,
+    hyperv_absent,
+    mode_unsupported,
+    model_unknown,
+    passthrough_differs,
+    tsc_frequency,
+    vendor_differs,
+)
+from virt_preflight.agent.families.cpu.guest import (
+    GuestCpu,
+    GuestCpuModel,
+    GuestHyperv,
+    GuestTsc,
+    guest_cpu,
+    guest_cpu_model,
+    guest_hyperv,
+    guest_tsc,
+)
+from virt_preflight.agent.families.cpu.host import (
+    HostCpu,
+    KnownCpus,
+    KnownModel,
+    PhysicalCpu,
+    host_cpu,
+    known_cpus,
+    physical_cpu,
+)
+
+__all__ = [
+    "GuestCpu",
+    "GuestCpuModel",
+    "GuestHyperv",
+    "GuestTsc",
+    "HostCpu",
+    "KnownCpus",
+    "KnownModel",
+    "PhysicalCpu",
+    "features_absent",
+    "features_extra",
+    "features_unknown",
+    "forbidden_features",
+    "guest_cpu",
+    "guest_cpu_model",
+    "guest_hyperv",
+    "guest_tsc",
+    "host_cpu",
+    "hyperv_absent",
+    "known_cpus",
+    "mode_unsupported",
+    "model_unknown",
+    "passthrough_differs",
+    "physical_cpu",
+    "tsc_frequency",
+    "vendor_differs",
+]
