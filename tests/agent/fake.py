@@ -15,13 +15,14 @@ class FakeSource:
     """An entry may be an error, which is then raised; what has no entry is Absent or Unreadable."""
 
     texts: Mapping[str, str | SourceError] = field(default_factory=dict)
+    # Hexadecimal; a path without an entry begins with nothing that anybody knows.
+    heads: Mapping[str, str | SourceError] = field(default_factory=dict)
     directories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     stats: Mapping[str, FileStat | SourceError] = field(default_factory=dict)
     # (path, want, user's name)
     mays: Mapping[tuple[str, Want, str], bool | SourceError] = field(default_factory=dict)
     file_systems: Mapping[str, str] = field(default_factory=dict)
-    images: Mapping[str, str | SourceError] = field(default_factory=dict)
     images_alone: Mapping[str, str | SourceError] = field(default_factory=dict)
     users: Mapping[str, User] = field(default_factory=dict)
     reaches: Mapping[tuple[str, int], SourceError | None] = field(default_factory=dict)
@@ -41,6 +42,9 @@ class FakeSource:
     def text(self, path: str) -> str:
         return given(self.texts.get(path, Absent(path)))
 
+    def head(self, path: str) -> str:
+        return given(self.heads.get(path, "00" * 16))
+
     def names(self, path: str) -> tuple[str, ...]:
         return given(self.directories.get(path, Absent(path)))
 
@@ -55,9 +59,6 @@ class FakeSource:
 
     def file_system(self, path: str) -> str:
         return given(self.file_systems.get(path, Unreadable(path)))
-
-    def image(self, path: str) -> str:
-        return given(self.images.get(path, Absent(path)))
 
     def image_alone(self, path: str) -> str:
         return given(self.images_alone.get(path, Absent(path)))

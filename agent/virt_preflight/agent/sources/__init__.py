@@ -79,6 +79,9 @@ class Source(Protocol):
     def head(self, path: str) -> str:
         """The first 16 bytes of a file or block device, in hexadecimal; fewer when it is shorter."""
 
+    def head(self, path: str) -> str:
+        """The first 512 bytes of a file or block device, in hexadecimal."""
+
     def names(self, path: str) -> tuple[str, ...]:
         """The names in a directory, sorted."""
 
@@ -97,11 +100,11 @@ class Source(Protocol):
     def file_system(self, path: str) -> str:
         """The type of the file system that the path is on, as in /proc/self/mountinfo: "nfs4"."""
 
-    def image(self, path: str) -> str:
-        """JSON of `qemu-img info --backing-chain -U`; Refused with qemu-img's words."""
-
     def image_alone(self, path: str) -> str:
-        """JSON of `qemu-img info -U` of this image alone, its backing files not opened."""
+        """JSON of `qemu-img info -U` of this image alone, its backing files not opened.
+
+        Refused with qemu-img's words.
+        """
 
     def user(self, user: str, group: str) -> User:
         """The user of that name or number with the group of that name or number ("" its own)."""
@@ -113,10 +116,13 @@ class Source(Protocol):
         """The full path of a program in the daemon's PATH. Absent when there is none."""
 
     def bindable(self, address: str, port: int) -> bool:
-        """Whether a TCP port could be listened on at that address now (bound, never listened)."""
+        """Whether a TCP port could be listened on at that address now. Nothing is bound."""
 
     def open_vswitch(self) -> str:
-        """JSON of `ovs-vsctl --format=json list-br` and kin. Absent without Open vSwitch."""
+        """The names of Open vSwitch's bridges, one a line, as `ovs-vsctl list-br` prints them.
+
+        Absent without Open vSwitch, Refused with its words when its daemon does not answer.
+        """
 
     def memory(self) -> tuple[int, int]:
         """(total, available) in KiB, as the kernel counts them."""

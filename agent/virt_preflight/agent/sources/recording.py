@@ -25,7 +25,7 @@ from virt_preflight.agent.sources import (
 FORMAT = 1
 INDEX = "recording.json"
 # Answers that are worth opening by themselves are files of their own.
-IN_FILES = {"text", "libvirt", "image", "image_alone", "open_vswitch"}
+IN_FILES = {"text", "libvirt", "image_alone", "open_vswitch"}
 FORM_BY_VERB: Mapping[str, Any] = {
     "text": str,
     "names": tuple[str, ...],
@@ -33,7 +33,7 @@ FORM_BY_VERB: Mapping[str, Any] = {
     "stat": FileStat,
     "may": bool,
     "file_system": str,
-    "image": str,
+    "head": str,
     "image_alone": str,
     "user": User,
     "reach": None,
@@ -86,6 +86,10 @@ class Verbs:
         """As Source says, like all that follow."""
         return self._answer(str, "text", path)
 
+    def head(self, path: str) -> str:
+        """See Source."""
+        return self._answer(str, "head", path)
+
     def names(self, path: str) -> tuple[str, ...]:
         """See Source."""
         return self._answer(tuple, "names", path)
@@ -105,10 +109,6 @@ class Verbs:
     def file_system(self, path: str) -> str:
         """See Source."""
         return self._answer(str, "file_system", path)
-
-    def image(self, path: str) -> str:
-        """See Source."""
-        return self._answer(str, "image", path)
 
     def image_alone(self, path: str) -> str:
         """See Source."""

@@ -28,6 +28,7 @@ from virt_preflight.agent.sources import (
 TEXT_AT_MOST = 1024 * 1024
 # In an image's first 64 KiB its format, size and backing file are named.
 HEADER_BYTES = 65536
+HEAD_BYTES = 512
 AT_FDCWD = -100
 AT_EACCESS = 0x200
 ACCESS = {
@@ -182,14 +183,28 @@ def _mounts(table: str) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
+def head(path: str) -> str:
+    """In hexadecimal."""
+    with _image(path) as descriptor:
+        return os.pread(descriptor, HEAD_BYTES, 0).hex()
+
+
 def image_key(path: str) -> tuple[object, ...]:
     """What tells an image from another: the file, its size and the header that qemu-img reads."""
+    with _image(path) as descriptor:
+        found = os.fstat(descriptor)
+        header = hashlib.sha256(os.pread(descriptor, HEADER_BYTES, 0)).digest()
+    return (path, found.st_dev, found.st_ino, found.st_size, header)
+
+
+@contextmanager
+def _image(path: str) -> Iterator[int]:
+    """A file or block device, open for reading; others are not read."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        found = os.fstat(descriptor)
-        if not (stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode)):
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
             raise Unreadable(f"{path} is neither a file nor a block device")
-        header = hashlib.sha256(os.pread(descriptor, HEADER_BYTES, 0)).digest()
+        yield descriptor
     finally:
         os.close(descriptor)
-    return (path, found.st_dev, found.st_ino, found.st_size, header)

@@ -43,6 +43,10 @@ class LiveSource:
         """The text of a small file."""
         return self._file(path, lambda: files.read_text(path))
 
+    def head(self, path: str) -> str:
+        """The first bytes, read and no more."""
+        return self._file(path, lambda: files.head(path))
+
     def names(self, path: str) -> tuple[str, ...]:
         """The names in a directory."""
         return self._file(path, lambda: tuple(sorted(os.listdir(path))))
@@ -63,13 +67,21 @@ class LiveSource:
         """The type of the file system."""
         return self._file(path, lambda: files.mounted(os.path.realpath(path))[1])
 
-    def image(self, path: str) -> str:
-        """qemu-img's view of the whole chain."""
-        return self._image(path, "--backing-chain")
-
     def image_alone(self, path: str) -> str:
-        """qemu-img's view of one image."""
-        return self._image(path)
+        """qemu-img's view of one image; asked again only when its header is another."""
+        key = self._file(path, lambda: files.image_key(path))
+        found = self._images.get(key)
+        if found is None:
+            command = [*programs.QEMU_IMG, "info", "--output=json", "-U", f"file:{path}"]
+            found = self._patience.ask(
+                files.mounted(path)[0],
+                programs.WITHIN_S + 0.5,
+                lambda: programs.run(command, programs.WITHIN_S),
+            )
+            if len(self._images) >= IMAGES_AT_MOST:
+                self._images.clear()
+            self._images[key] = found
+        return found
 
     def user(self, user: str, group: str) -> User:
         """From the host's own user database."""
@@ -92,7 +104,7 @@ class LiveSource:
 
     def open_vswitch(self) -> str:
         """The bridges of Open vSwitch."""
-        return programs.run(["ovs-vsctl", "--timeout=2", "--format=json", "list-br"], 3.0)
+        return programs.run(["ovs-vsctl", "--timeout=2", "list-br"], 3.0)
 
     def memory(self) -> tuple[int, int]:
         """Total and available KiB."""
@@ -117,20 +129,3 @@ class LiveSource:
             return put()
         # A dead mount is known by its mount point: its other files are then not asked at all.
         return self._patience.ask(files.mounted(path)[0], FILE_WITHIN_S, put)
-
-    def _image(self, path: str, *options: str) -> str:
-        key = self._file(path, lambda: files.image_key(path))
-        found = self._images.get(key)
-        if found is None or options:
-            command = [*programs.QEMU_IMG, "info", "--output=json", "-U", *options, f"file:{path}"]
-            found = self._patience.ask(
-                files.mounted(path)[0],
-                programs.WITHIN_S + 0.5,
-                lambda: programs.run(command, programs.WITHIN_S),
-            )
-            # Of a chain, a file further down may change and this one not: it is not kept.
-            if not options:
-                if len(self._images) >= IMAGES_AT_MOST:
-                    self._images.clear()
-                self._images[key] = found
-        return found
