@@ -79,9 +79,6 @@ class Source(Protocol):
     def head(self, path: str) -> str:
         """The first 16 bytes of a file or block device, in hexadecimal; fewer when it is shorter."""
 
-    def head(self, path: str) -> str:
-        """The first 512 bytes of a file or block device, in hexadecimal."""
-
     def names(self, path: str) -> tuple[str, ...]:
         """The names in a directory, sorted."""
 
@@ -139,7 +136,11 @@ QUESTIONS = {
     "domain-capabilities": "XML; arguments: emulator, architecture, machine, virt type",
     "domains": "JSON [{name, uuid, id or null, state, persistent}]",
     "domain-xml": "live XML of the domain with that UUID",
-    "domain-jobs": "JSON {snapshots, block_jobs: [target], job} of the domain with that UUID",
+    "domain-jobs": "JSON {snapshots, block_jobs: [target], job, state, reason} of the domain with"
+    " that UUID; what libvirt does not tell is null. job: what is under way (jobStats' operation) as"
+    " migration-in, migration-out, backup, save, restore, dump, start, snapshot, snapshot-revert,"
+    " snapshot-delete, unknown; an empty string: nothing. state as in domains, reason:"
+    " ioerror when paused by an I/O error, else an empty string",
     "networks": "JSON [{name, active, bridge, xml}]",
     "network-ports": "JSON [xml] of the network with that name",
     "nwfilters": "JSON [{name, xml}]",

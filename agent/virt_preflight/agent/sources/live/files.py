@@ -28,7 +28,7 @@ from virt_preflight.agent.sources import (
 TEXT_AT_MOST = 1024 * 1024
 # In an image's first 64 KiB its format, size and backing file are named.
 HEADER_BYTES = 65536
-HEAD_BYTES = 512
+HEAD_BYTES = 16
 AT_FDCWD = -100
 AT_EACCESS = 0x200
 ACCESS = {
