@@ -26,6 +26,7 @@ from virt_preflight.agent.families.cpu import (
     guest_hyperv,
     guest_tsc,
     host_cpu,
+    host_vendor_differs,
     hyperv_absent,
     known_cpus,
     mode_unsupported,
@@ -737,15 +738,30 @@ def test_another_vendor_of_a_passed_through_cpu_is_told() -> None:
 
 
 def test_a_source_that_does_not_tell_its_cpu_leaves_it_open() -> None:
-    silent = GuestOrigin(
-        host_name="h3", host_uuid="", unlearned={"host_model_features": "timed out"}
-    )
+    silent = GuestOrigin(host_name="h3", host_uuid="", unlearned={"HostCpu": "timed out"})
     assert left_open(passthrough_differs(PASSED, silent, KNOWN, host())) == ["timed out"]
     assert left_open(passthrough_differs(PASSED, ORIGIN, KNOWN, UNKNOWN_HOST)) == ["no host model"]
 
 
 def test_named_models_are_not_compared_host_with_host() -> None:
     assert not list(passthrough_differs(cpu(), ORIGIN, KNOWN, host()))
+
+
+def test_a_host_of_another_vendor_is_a_risk_for_a_running_guest() -> None:
+    plain = cpu(model="Skylake-Client")
+    assert wanted(host_vendor_differs(plain, ORIGIN, host(vendor="Intel"))) == ["AMD"]
+    assert host_vendor_differs.severity is Severity.RISK
+    assert not list(host_vendor_differs(plain, ORIGIN, host()))
+
+
+def test_the_vendor_of_an_emulated_or_passed_through_cpu_is_told_elsewhere() -> None:
+    there = host(vendor="Intel")
+    for guest in (cpu(virt_type="qemu"), cpu(vendor="AMD"), PASSED):
+        assert not list(host_vendor_differs(guest, ORIGIN, there))
+
+
+def test_an_untold_vendor_is_left_open() -> None:
+    assert left_open(host_vendor_differs(cpu(), ORIGIN, host(vendor="")))
 
 
 def with_hyperv(*features: str) -> SeenCapabilities:

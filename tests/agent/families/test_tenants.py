@@ -1,7 +1,7 @@
 import pytest
 
 from tests.agent.fake import FakeSource
-from virt_preflight.agent.check import Problem, Problems
+from virt_preflight.agent.check import CouldNotTell, Problem, Problems
 from virt_preflight.agent.domain import read_domain
 from virt_preflight.agent.families.daemon import QemuConf
 from virt_preflight.agent.families.tenants import (
@@ -98,6 +98,12 @@ def test_another_guest_of_that_name_is_in_the_way_though_it_is_only_defined() ->
     )
 
 
+def test_a_running_guest_is_not_to_be_renamed() -> None:
+    (problem,) = name_taken(WEB, tenants(uuid=OTHER, active=True))
+    assert isinstance(problem, Problem)
+    assert problem.commands == ()
+
+
 def test_a_hostile_name_is_quoted() -> None:
     guest = GuestIdentity(name="x; reboot", uuid=OURS)
     (problem,) = name_taken(guest, tenants(name="x; reboot", uuid=OTHER))
@@ -153,8 +159,12 @@ def test_equal_host_uuids_are_the_same_host_to_libvirt() -> None:
 def test_other_host_uuids_are_fine() -> None:
     origin = GuestOrigin(host_name="h1", host_uuid=OTHER)
     assert not list(same_host(origin, HostIdentity(uuid=OURS, hostname="h2")))
-    unknown = GuestOrigin(host_name="h1", host_uuid="")
-    assert not list(same_host(unknown, HostIdentity(uuid="", hostname="h2")))
+
+
+def test_hosts_without_a_uuid_are_left_open() -> None:
+    unknown = GuestOrigin(host_name="h1", host_uuid="", unlearned={"HostIdentity": "hangs"})
+    (left,) = same_host(unknown, HostIdentity(uuid=OURS, hostname="h2"))
+    assert left == CouldNotTell(subject="host UUID", why="hangs")
 
 
 @pytest.mark.parametrize("hostname", ["localhost", "localhost.localdomain"])

@@ -6,7 +6,7 @@ import json
 import shlex
 from dataclasses import dataclass
 
-from virt_preflight.agent.check import Problem, Problems, check
+from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.domain import Domain, canonical_uuid
 from virt_preflight.agent.fact import Pace, have, need
 from virt_preflight.agent.families.daemon import QemuConf
@@ -178,7 +178,10 @@ def same_host(origin: GuestOrigin, host: HostIdentity) -> Problems:
     to migrate guest to the same host ..." (qemuMigrationCookieXMLParse,
     qemu/qemu_migration_cookie.c).
     """
-    if host.uuid and host.uuid == canonical_uuid(origin.host_uuid):
+    if not host.uuid or not origin.host_uuid:
+        why = origin.unlearned.get(HostIdentity.__name__, "one of the hosts does not tell its UUID")
+        yield CouldNotTell(subject="host UUID", why=why)
+    elif host.uuid == canonical_uuid(origin.host_uuid):
         yield Problem(
             subject=f"host UUID {host.uuid}",
             wanted=f"another than that of {origin.host_name}",

@@ -151,7 +151,7 @@ def _older_than_source(
     what: str, origin: GuestOrigin, there: int | None, here: int
 ) -> Iterable[Problem | CouldNotTell]:
     if there is None:
-        why = origin.unlearned.get(f"{what.lower()}_version", f"the source's {what} is not known")
+        why = origin.unlearned.get(HostVersions.__name__, f"the source does not tell its {what}")
         yield CouldNotTell(subject=what, why=why)
     elif _older(here, there):
         yield Problem(

@@ -228,6 +228,29 @@ def vendor_differs(
 
 
 @check(
+    "cpu.host-vendor-differs",
+    Severity.RISK,
+    title="from a host of one CPU vendor to one of another",
+    remedy="Choose a host whose CPU is of the same vendor.",
+    phase=Phase.AFTER,
+)
+def host_vendor_differs(cpu: GuestCpu, origin: GuestOrigin, host: HostCpu) -> Problems:
+    """KVM shows guests the vendor of the host's CPU, and so a running one would see it change.
+
+    libvirt does not compare it where the guest names no vendor. Few models have the same features
+    on both, so most such guests are held back by other checks; very plain ones move, and what
+    chose its code by vendor when it started (kernels, microcode, libraries) may then err.
+    """
+    # A named vendor and a passed-through CPU have checks of their own.
+    if cpu.virt_type != "kvm" or cpu.vendor or cpu.mode in PASSES_THROUGH:
+        return
+    if not origin.host_model_vendor or not host.vendor:
+        yield CouldNotTell(subject=called(cpu), why="the vendor of one host's CPU is not known")
+    elif origin.host_model_vendor != host.vendor:
+        yield Problem(subject=called(cpu), wanted=origin.host_model_vendor, found=host.vendor)
+
+
+@check(
     "cpu.passthrough-differs",
     Severity.RISK,
     title="the host's CPU is not the one that was passed through",
@@ -245,7 +268,7 @@ def passthrough_differs(
     if cpu.mode not in PASSES_THROUGH:
         return
     if origin.host_model_features is None:
-        why = origin.unlearned.get("host_model_features", "the source's CPU is not known")
+        why = origin.unlearned.get(HostCpu.__name__, "the source does not tell its CPU")
         yield CouldNotTell(subject=called(cpu), why=why)
         return
     if isinstance(host.offered, Unknown):
