@@ -13,9 +13,9 @@ from typing import NoReturn
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from google.rpc.code_pb2 import INVALID_ARGUMENT  # type: ignore[import-untyped]
-from google.rpc.error_details_pb2 import BadRequest  # type: ignore[import-untyped]
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from google.rpc.code_pb2 import INVALID_ARGUMENT
+from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from virt_preflight.controller.wire import SERVICE
@@ -44,6 +44,8 @@ class FakeAgent:
     name: str
     script: dict[str, Script]
     heard: list[tuple[str, bytes]] = field(default_factory=list)
+    # The other end of each call's connection; it tells connections apart only over TCP.
+    callers: list[str] = field(default_factory=list)
 
     def requests(self, method: str) -> list[bytes]:
         return [request for asked, request in self.heard if asked == method]
@@ -55,6 +57,8 @@ class FakeFleet:
 
     agents: dict[str, FakeAgent]
     addresses: dict[str, str]
+    # The same agents where each connection has a port of its own, so that they can be counted.
+    tcp_addresses: dict[str, str]
 
     @property
     def hosts(self) -> str:
@@ -74,21 +78,25 @@ def running(*agents: FakeAgent, absent: tuple[str, ...] = ()) -> Iterator[FakeFl
     # Not below pytest's own directory: a socket's path may be 107 bytes long, no more.
     place = Path(tempfile.mkdtemp(prefix="vp-"))
     ended = threading.Event()
-    servers = [_serve(agent, place, ended) for agent in agents]
+    served = [_serve(agent, place, ended) for agent in agents]
     names = sorted((*(agent.name for agent in agents), *absent))
     try:
         yield FakeFleet(
             agents={agent.name: agent for agent in agents},
             addresses={name: f"unix:{place}/{name}" for name in names},
+            tcp_addresses={
+                agent.name: f"127.0.0.1:{port}"
+                for agent, (_, port) in zip(agents, served, strict=True)
+            },
         )
     finally:
         ended.set()
-        for server in servers:
+        for server, _ in served:
             server.stop(grace=None).wait()
         shutil.rmtree(place)
 
 
-def _serve(agent: FakeAgent, place: Path, ended: threading.Event) -> grpc.Server:
+def _serve(agent: FakeAgent, place: Path, ended: threading.Event) -> tuple[grpc.Server, int]:
     server = grpc.server(ThreadPoolExecutor(max_workers=8))
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         method: grpc.unary_unary_rpc_method_handler(_behaviour(agent, method, script, ended))
@@ -96,8 +104,9 @@ def _serve(agent: FakeAgent, place: Path, ended: threading.Event) -> grpc.Server
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     server.add_insecure_port(f"unix:{place}/{agent.name}")
+    port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    return server
+    return server, port
 
 
 def _behaviour(
@@ -105,6 +114,7 @@ def _behaviour(
 ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
     def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
         agent.heard.append((method, request))
+        agent.callers.append(context.peer())
         match script:
             case Hangs():
                 ended.wait(30)

@@ -7,8 +7,16 @@ import pytest
 
 from tests.controller.fakes import Fails, FakeAgent, Hangs, Script, objects, running
 from tests.controller.samples import NO_DOMAINS, UUID, domain
-from virt_preflight.controller import agents, wire
-from virt_preflight.controller.answers import Domain, Heard, Objection, Refused, Silent
+from virt_preflight.controller import wire
+from virt_preflight.controller.agents import ANSWER_AT_MOST, Agents
+from virt_preflight.controller.answers import (
+    Domain,
+    Heard,
+    Objection,
+    Refused,
+    Silent,
+    Unreached,
+)
 from virt_preflight.controller.fleet import FleetHost
 from virt_preflight.controller.wire import Call
 
@@ -16,8 +24,17 @@ Answer = Heard[tuple[Domain, ...]] | Silent
 
 
 def ask(address: str, *, within_s: float = 5) -> Answer:
+    return asyncio.run(ask_times(1, address, within_s=within_s))[0]
+
+
+async def ask_times(
+    times: int, *addresses: str, at_most: int = 1, within_s: float = 5
+) -> list[Answer]:
+    """Each address in turn, and that as often, over at most that many channels that are kept."""
+    hosts = [FleetHost(name=f"h{n}", address=at) for n, at in enumerate(addresses, start=1)]
     call = wire.list_domains("db1")
-    return asyncio.run(agents.ask(FleetHost(name="h1", address=address), call, within_s))
+    async with Agents(at_most) as agents:
+        return [await agents.ask(host, call, within_s) for _ in range(times) for host in hosts]
 
 
 def answer_to(script: Script, *, within_s: float = 5) -> Answer:
@@ -54,8 +71,13 @@ def test_elsewhere_not_found_is_no_answer() -> None:
     agent = FakeAgent("h1", {"BeginDryRun": Fails(grpc.StatusCode.NOT_FOUND, "no guest db1")})
     with running(agent) as fleet:
         host = FleetHost(name="h1", address=fleet.addresses["h1"])
-        answer = asyncio.run(agents.ask(host, call, 5))
+        answer = asyncio.run(_ask_with(call, host))
     assert answer == Silent(host="h1", why="not found: no guest db1")
+
+
+async def _ask_with(call: Call[object], host: FleetHost) -> object:
+    async with Agents(at_most=1) as agents:
+        return await agents.ask(host, call, 5)
 
 
 def test_time_that_runs_out_is_a_timeout() -> None:
@@ -102,7 +124,7 @@ def test_an_agent_that_does_not_know_the_question_says_so() -> None:
 
 
 def test_a_huge_answer_is_not_taken() -> None:
-    said = why(answer_to(b"\x00" * (agents.ANSWER_AT_MOST + 1)))
+    said = why(answer_to(b"\x00" * (ANSWER_AT_MOST + 1)))
     assert said.startswith("resource exhausted")
 
 
@@ -135,8 +157,63 @@ async def _ask_a_web_server() -> Answer:
 
     async with await asyncio.start_server(say_http, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        host = FleetHost(name="h1", address=f"127.0.0.1:{port}")
-        return await agents.ask(host, wire.list_domains("db1"), 5)
+        return (await ask_times(1, f"127.0.0.1:{port}"))[0]
+
+
+def test_a_host_is_asked_again_over_the_same_connection() -> None:
+    assert connections_for(times=3, at_most=1) == 1
+
+
+def test_a_host_for_which_no_channel_can_be_kept_gets_one_for_each_call() -> None:
+    assert connections_for(times=3, at_most=0) == 3
+
+
+def connections_for(*, times: int, at_most: int) -> int:
+    agent = FakeAgent("h1", {"ListDomains": NO_DOMAINS})
+    with running(agent) as fleet:
+        answers = asyncio.run(ask_times(times, fleet.tcp_addresses["h1"], at_most=at_most))
+    assert answers == [Heard(host="h1", said=())] * times
+    return len(set(agent.callers))
+
+
+def test_those_who_were_asked_first_keep_their_channels() -> None:
+    both = [FakeAgent(name, {"ListDomains": NO_DOMAINS}) for name in ("h1", "h2")]
+    with running(*both) as fleet:
+        asyncio.run(ask_times(2, *fleet.tcp_addresses.values(), at_most=1))
+    assert [len(set(agent.callers)) for agent in both] == [1, 2]
+
+
+def test_a_host_that_was_not_reached_is_tried_anew_by_the_next_question() -> None:
+    agent = FakeAgent("h1", {"ListDomains": NO_DOMAINS})
+    with running(agent) as fleet:
+        answers = asyncio.run(
+            _ask_before_and_after(Path(fleet.addresses["h1"].removeprefix("unix:")))
+        )
+    assert answers[0] == Unreached(host="h1", why="no such socket")
+    assert answers[1] == Heard(host="h1", said=())
+
+
+async def _ask_before_and_after(there: Path) -> list[Answer]:
+    later = there.with_name("later")
+    host = FleetHost(name="h1", address=f"unix:{later}")
+    call = wire.list_domains("db1")
+    async with Agents(at_most=1) as agents:
+        before = await agents.ask(host, call, 5)
+        later.symlink_to(there)
+        return [before, await agents.ask(host, call, 5)]
+
+
+def test_no_connection_is_left_when_the_asking_is_over() -> None:
+    with running(FakeAgent("h1", {"ListDomains": NO_DOMAINS})) as fleet:
+        address = fleet.addresses["h1"]
+        asyncio.run(ask_times(1, address))  # gRPC opens what is its own once and for all
+        before = open_files()
+        asyncio.run(ask_times(2, address))
+        assert open_files() <= before
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_a_proxy_for_the_way_out_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

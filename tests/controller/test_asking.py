@@ -1,7 +1,9 @@
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import grpc
 import pytest
@@ -20,8 +22,9 @@ from tests.controller.samples import (
     wire_report,
 )
 from virt_preflight.controller import asking
+from virt_preflight.controller.agents import Agents
 from virt_preflight.controller.answers import Heard, Late, Silent
-from virt_preflight.controller.asking import Asker
+from virt_preflight.controller.asking import Asker, Watch, unwatched
 from virt_preflight.controller.fanout import Pace
 from virt_preflight.controller.fleet import from_names
 from virt_preflight.controller.options import MigrationOptions
@@ -29,6 +32,7 @@ from virt_preflight.controller.question import Asked, GuestFile, Question, Quest
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
 from virt_preflight.v1 import agent_pb2
 
+T = TypeVar("T")
 PACE = Pace(each_s=5, all_s=60, in_flight=16)
 LIVE = MigrationOptions(live=True, p2p=True)
 DB1 = Question(guest="db1", options=LIVE, questions=Questions())
@@ -38,8 +42,21 @@ OTHER_UUID = "00000000-0000-4000-8000-000000000002"
 
 
 def ask(fleet: FakeFleet, question: Question = DB1, *, each_s: float = 5) -> Asked:
-    asker = Asker(fleet=from_names(fleet.hosts), pace=replace(PACE, each_s=each_s))
-    return asyncio.run(asking.ask(question, asker))
+    return asyncio.run(
+        with_asker(fleet, partial(asking.ask, question), pace=replace(PACE, each_s=each_s))
+    )
+
+
+async def with_asker(
+    fleet: FakeFleet,
+    do: Callable[[Asker], Awaitable[T]],
+    *,
+    pace: Pace = PACE,
+    watch: Watch = unwatched,
+) -> T:
+    async with Agents(at_most=16) as agents:
+        known = from_names(fleet.hosts)
+        return await do(Asker(fleet=known, agents=agents, pace=pace, watch=watch))
 
 
 def why_not(fleet: FakeFleet, question: Question = DB1) -> str:
@@ -307,8 +324,7 @@ def test_checks_that_are_selected_must_be_known_to_somebody() -> None:
 
 def test_whoever_answers_first_lists_the_checks() -> None:
     with running(FakeAgent("h1", {}), FakeAgent("h2", {"ListChecks": CHECKS})) as fleet:
-        asker = Asker(fleet=from_names(fleet.hosts), pace=PACE)
-        catalogue = asyncio.run(asking.ask_for_checks(asker))
+        catalogue = asyncio.run(with_asker(fleet, asking.ask_for_checks))
     assert (catalogue.host, len(catalogue.checks)) == ("h2", 2)
 
 
@@ -321,7 +337,15 @@ def test_every_stage_is_watched_with_its_number_of_hosts() -> None:
         return lambda: answered.append(None)
 
     with running(source(), destination("h2", ListDomains=NO_DOMAINS)) as fleet:
-        asker = Asker(fleet=from_names(fleet.hosts), pace=PACE, watch=watch)
-        asyncio.run(asking.ask(DB1, asker))
+        asyncio.run(with_asker(fleet, partial(asking.ask, DB1), watch=watch))
     assert stages == [("looking for db1", 2), ("asking h1", 1), ("asking", 1)]
     assert len(answered) == 4
+
+
+def test_one_connection_to_a_host_serves_all_questions() -> None:
+    agents = [source(), destination("h2")]
+    with running(*agents) as fleet:
+        fleet.addresses = fleet.tcp_addresses
+        ask(fleet, replace(DB1, questions=Questions(only=("nics",))))
+    assert all(len(agent.callers) >= 2 for agent in agents)
+    assert [len(set(agent.callers)) for agent in agents] == [1, 1]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import grpc
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from tests.controller.fakes import Fails, FakeAgent, FakeFleet, Hangs, objects, running
 from tests.controller.samples import (

@@ -1,13 +1,14 @@
-"""One call to one host's agent over gRPC, and in plain words why there was no answer."""
+"""Calls to hosts' agents over gRPC, and in plain words why there was no answer."""
 
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc.error_details_pb2 import BadRequest  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import BadRequest
 from grpc_status import rpc_status
 
-from virt_preflight.controller.answers import Heard, Objection, Refused, Silent
+from virt_preflight.controller.answers import Heard, Objection, Refused, Silent, Unreached
 from virt_preflight.controller.fleet import FleetHost
 from virt_preflight.controller.printable import one_line
 from virt_preflight.controller.wire import Call, WrongAnswerError
@@ -21,12 +22,13 @@ CHANNEL = (
     ("grpc.max_receive_message_length", ANSWER_AT_MOST),
     # Agents are in the operator's own network; http_proxy is for the way out of it.
     ("grpc.enable_http_proxy", 0),
-    # We close a channel before the same host is asked again, so nothing is shared by accident.
+    # A channel is one host's alone, so nothing is shared by accident.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
 # Parts of gRPC's UNAVAILABLE texts (seen with 1.81) and what they mean to an operator.
 UNREACHED = (
+    ("Too many open files", "we have no open file left: raise the limit (ulimit -n)"),
     ("Connection refused", "connection refused"),
     ("errors resolving", "name does not resolve"),
     ("DNS resolution failed", "name does not resolve"),
@@ -40,23 +42,63 @@ UNREACHED = (
 )
 
 
-async def ask(host: FleetHost, call: Call[T], within_s: float) -> Heard[T] | Silent:
-    """Put one question to one host. TimeoutError when `within_s` passes without an answer.
+class Agents:
+    """The agents that one command asks, each over one channel that stays open for its questions.
 
-    One channel for one call: open sockets are then bounded by the calls in flight, however
-    large the fleet.
+    A channel is a connection, and soon a TLS handshake: too dear for a single question. Where
+    `at_most` channels are kept already, a host's channel lasts for one call, so open sockets are
+    bounded by those and the calls under way, however large the fleet.
     """
-    async with grpc.aio.insecure_channel(host.address, options=CHANNEL) as channel:
-        # No serializers: the request is packed already, and reading the answer is wire's.
-        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(call.method)
-        try:
-            answer = await method(call.request, timeout=within_s)
-        except grpc.aio.AioRpcError as error:
-            return _explained(host.name, call, error)
+
+    def __init__(self, at_most: int) -> None:
+        self._at_most = at_most
+        self._channels: dict[FleetHost, grpc.aio.Channel] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        while self._channels:
+            _, channel = self._channels.popitem()
+            await channel.close()
+
+    async def ask(self, host: FleetHost, call: Call[T], within_s: float) -> Heard[T] | Silent:
+        """Put one question to one host. TimeoutError when `within_s` passes without an answer."""
+        channel = self._channels.get(host)
+        if channel is None and len(self._channels) < self._at_most:
+            channel = self._channels[host] = _channel(host)
+        if channel is None:
+            async with _channel(host) as passing:
+                return await _ask(passing, host.name, call, within_s)
+        answer = await _ask(channel, host.name, call, within_s)
+        if isinstance(answer, Unreached) and self._channels.pop(host, None) is not None:
+            # gRPC would wait before it tries again; the next question is to connect at once.
+            await channel.close()
+        return answer
+
+
+def _channel(host: FleetHost) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(host.address, options=CHANNEL)
+
+
+async def _ask(
+    channel: grpc.aio.Channel, host: str, call: Call[T], within_s: float
+) -> Heard[T] | Silent:
+    # No serializers: the request is packed already, and reading the answer is wire's.
+    method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(call.method)
     try:
-        return Heard(host=host.name, said=call.read(answer))
+        answer = await method(call.request, timeout=within_s)
+    except grpc.aio.AioRpcError as error:
+        return _explained(host, call, error)
+    try:
+        return Heard(host=host, said=call.read(answer))
     except WrongAnswerError as error:
-        return Silent(host=host.name, why=f"answered wrongly: {error}")
+        return Silent(host=host, why=f"answered wrongly: {error}")
 
 
 def _explained(host: str, call: Call[T], error: grpc.aio.AioRpcError) -> Heard[T] | Silent:
@@ -73,7 +115,7 @@ def _explained(host: str, call: Call[T], error: grpc.aio.AioRpcError) -> Heard[T
                 host=host, why=f"refused the question: {one_line(said)}", objections=objections
             )
         case grpc.StatusCode.UNAVAILABLE:
-            return Silent(host=host, why=_unreached(error.details() or ""))
+            return Unreached(host=host, why=_unreached(error.details() or ""))
         case grpc.StatusCode.UNIMPLEMENTED:
             method = call.method.rpartition("/")[2]
             return Silent(host=host, why=f"no agent there that knows {method}")

@@ -185,6 +185,11 @@ class Late(Silent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unreached(Silent):
+    """Silent because no connection was there, or it broke."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Objection:
     """One field of our request that an agent does not accept."""
 

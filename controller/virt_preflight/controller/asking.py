@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from virt_preflight.controller import agents, wire
+from virt_preflight.controller import wire
+from virt_preflight.controller.agents import Agents
 from virt_preflight.controller.answers import (
     Begun,
     CheckDescription,
@@ -27,10 +28,15 @@ from virt_preflight.controller.trouble import CannotRunError, MisusedError
 from virt_preflight.controller.wire import Call
 
 T = TypeVar("T")
-# Told what is being asked and of how many hosts; gives back what to call for each answer.
-Watch = Callable[[str, int], Callable[[], None]]
 # Where one answer is enough, there is no need to wake a whole fleet.
 FIRST_OF = 8
+# Told what is being asked and of how many hosts; gives back what to call for each answer.
+Watch = Callable[[str, int], Callable[[], None]]
+
+
+def unwatched(_what: str, _of: int) -> Callable[[], None]:
+    """Nobody is told."""
+    return lambda: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +52,9 @@ class Asker:
     """Puts questions to the hosts of one fleet."""
 
     fleet: Fleet
+    agents: Agents
     pace: Pace
-    watch: Watch = field(default=lambda _what, _of: lambda: None)
+    watch: Watch = unwatched
 
     async def all(
         self, what: str, hosts: Sequence[FleetHost], call: Call[T]
@@ -55,7 +62,7 @@ class Asker:
         """The answer of each host, in the order of the hosts."""
 
         async def ask(host: FleetHost) -> Heard[T] | Silent:
-            return await agents.ask(host, call, self.pace.each_s)
+            return await self.agents.ask(host, call, self.pace.each_s)
 
         return await ask_all(hosts, ask, self.pace, self.watch(what, len(hosts)))
 
@@ -65,7 +72,7 @@ async def ask_for_checks(asker: Asker) -> Catalogue:
     call = wire.list_checks()
 
     async def ask(host: FleetHost) -> Heard[tuple[CheckDescription, ...]] | Silent:
-        return await agents.ask(host, call, asker.pace.each_s)
+        return await asker.agents.ask(host, call, asker.pace.each_s)
 
     few = replace(asker.pace, in_flight=min(FIRST_OF, asker.pace.in_flight))
     answer = await first_heard(asker.fleet.hosts, ask, few)

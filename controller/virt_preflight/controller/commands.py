@@ -5,16 +5,18 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
 from virt_preflight.controller import asking, fleet, wire
+from virt_preflight.controller.agents import Agents
 from virt_preflight.controller.answers import Depth, Heard
-from virt_preflight.controller.asking import Asker
+from virt_preflight.controller.asking import Asker, Watch, unwatched
 from virt_preflight.controller.catalogue import Catalogue, named
 from virt_preflight.controller.dryrun import DryRun, conclude
 from virt_preflight.controller.exits import Demand, Exit, exit_code, strict_exit_code
@@ -24,6 +26,7 @@ from virt_preflight.controller.progress import counter
 from virt_preflight.controller.question import GuestFile, Question, Questions
 from virt_preflight.controller.render import documents, encoding
 from virt_preflight.controller.render.forms import Form, Look
+from virt_preflight.controller.sockets import make_room
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
 from virt_preflight.controller.words import CheckWords, Colour, FleetWords, ShowWords
 
@@ -47,8 +50,8 @@ def check(words: CheckWords, which: FleetWords, show: ShowWords) -> int:
     """`virt-preflight check`."""
     question = _question(words)
     hosts = _fleet(which)
-    with _asker(hosts, which) as asker:
-        timed = _timed(lambda: asyncio.run(asking.ask(question, asker)))
+    with _watch() as watch:
+        timed = _timed(lambda: _asking(hosts, which, watch, partial(asking.ask, question)))
     run = conclude(timed.said, question, hosts.uris, timed.asked_at, timed.took_ms)
     _write(_dry_run(run, show))
     demand = Demand.EVERY if words.to_hosts else Demand.ANY
@@ -60,8 +63,12 @@ def hosts(which: FleetWords, show: ShowWords) -> int:
     """`virt-preflight hosts`."""
     known = _fleet(which)
     call = wire.describe_host()
-    with _asker(known, which) as asker:
-        timed = _timed(lambda: asyncio.run(asker.all("asking", known.hosts, call)))
+
+    async def ask(asker: Asker) -> list[documents.Described]:
+        return await asker.all("asking", known.hosts, call)
+
+    with _watch() as watch:
+        timed = _timed(lambda: _asking(known, which, watch, ask))
     _write(_host_list(known, timed, show))
     answered = any(isinstance(answer, Heard) for answer in timed.said)
     return Exit.OK if answered else Exit.CANNOT_SAY
@@ -162,24 +169,32 @@ def _fleet(which: FleetWords) -> fleet.Fleet:
     return fleet.read(fleet.locate(which.fleet, os.environ))
 
 
-def _pace(known: fleet.Fleet, which: FleetWords) -> Pace:
+def _asking(
+    known: fleet.Fleet, which: FleetWords, watch: Watch, ask: Callable[[Asker], Awaitable[T]]
+) -> T:
+    """What came of it. Connections to agents are open from the first question to the last."""
     each_s = known.timeout_s if which.timeout_s is None else which.timeout_s
-    return Pace(each_s=each_s, all_s=max(each_s, known.deadline_s), in_flight=known.in_flight)
+    room = make_room(len(known.hosts), known.in_flight)
+    pace = Pace(each_s=each_s, all_s=max(each_s, known.deadline_s), in_flight=room.in_flight)
+
+    async def connected() -> T:
+        async with Agents(room.kept) as agents:
+            return await ask(Asker(fleet=known, agents=agents, pace=pace, watch=watch))
+
+    return asyncio.run(connected())
 
 
 @contextmanager
-def _asker(known: fleet.Fleet, which: FleetWords) -> Iterator[Asker]:
-    asker = Asker(fleet=known, pace=_pace(known, which))
+def _watch() -> Iterator[Watch]:
     if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield asker
+        yield unwatched
         return
     with counter(sys.stderr) as watch:
-        yield replace(asker, watch=watch)
+        yield watch
 
 
 def _catalogue(which: FleetWords) -> Catalogue:
-    known = _fleet(which)
-    return asyncio.run(asking.ask_for_checks(Asker(fleet=known, pace=_pace(known, which))))
+    return _asking(_fleet(which), which, unwatched, asking.ask_for_checks)
 
 
 def _timed(ask: Callable[[], T]) -> Timed[T]:

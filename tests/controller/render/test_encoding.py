@@ -1,6 +1,6 @@
 import json
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from virt_preflight.controller.render import encoding
 
