@@ -77,7 +77,7 @@ class Source(Protocol):
         """The text of a small file (at most 1 MiB), undecodable bytes replaced."""
 
     def head(self, path: str) -> str:
-        """The first 16 bytes of a file or block device, in hexadecimal; fewer when it is shorter."""
+        """The first 16 bytes of a file or block device, in hexadecimal; all of a shorter one."""
 
     def names(self, path: str) -> tuple[str, ...]:
         """The names in a directory, sorted."""
@@ -136,11 +136,9 @@ QUESTIONS = {
     "domain-capabilities": "XML; arguments: emulator, architecture, machine, virt type",
     "domains": "JSON [{name, uuid, id or null, state, persistent}]",
     "domain-xml": "live XML of the domain with that UUID",
-    "domain-jobs": "JSON {snapshots, block_jobs: [target], job, state, reason} of the domain with"
-    " that UUID; what libvirt does not tell is null. job: what is under way (jobStats' operation) as"
-    " migration-in, migration-out, backup, save, restore, dump, start, snapshot, snapshot-revert,"
-    " snapshot-delete, unknown; an empty string: nothing. state as in domains, reason:"
-    " ioerror when paused by an I/O error, else an empty string",
+    # job: the operation of jobStats ("migration-out", "backup", ...), "" when nothing is under way;
+    # state as in domains; reason: "ioerror" when paused by one, else "". null: libvirt tells not.
+    "domain-jobs": "JSON {snapshots, block_jobs: [target], job, state, reason}; argument: UUID",
     "networks": "JSON [{name, active, bridge, xml}]",
     "network-ports": "JSON [xml] of the network with that name",
     "nwfilters": "JSON [{name, xml}]",
@@ -148,5 +146,4 @@ QUESTIONS = {
     "volume": "JSON {path, xml}; arguments: pool, volume",
     "secrets": "JSON [{uuid, usage_type, usage_id, has_value: true/false/null}]",
     "node-devices": "JSON [{name, xml}] of PCI, USB, SCSI, mdev devices",
-    "free-pages": "JSON {cell: {page size in KiB: free}}",
 }
