@@ -784,13 +784,16 @@ def test_a_list_of_settings_only_tells_nothing() -> None:
     assert left_open(hyperv_absent(HYPERV, SEEN))
 
 
-def tsc(hz: int, scaling: str = "no", host_hz: int | None = 2_000_000_000) -> Problems:
-    there = PhysicalCpu(model="", features=frozenset(), tsc_hz=host_hz, tsc_scaling=scaling)
-    return tsc_frequency(GuestTsc(frequency_hz=hz, virt_type="kvm"), there)
+def tsc(hz: int) -> GuestTsc:
+    return GuestTsc(frequency_hz=hz, virt_type="kvm")
+
+
+def clocked(hz: int | None = 2_000_000_000, scaling: str = "no") -> PhysicalCpu:
+    return PhysicalCpu(model="", features=frozenset(), tsc_hz=hz, tsc_scaling=scaling)
 
 
 def test_another_tsc_frequency_without_scaling_is_refused() -> None:
-    (problem,) = tsc(2_000_500_001)
+    (problem,) = tsc_frequency(tsc(2_000_500_001), clocked())
     assert problem == Problem(
         subject="TSC",
         wanted="2000500001 Hz",
@@ -799,17 +802,17 @@ def test_another_tsc_frequency_without_scaling_is_refused() -> None:
 
 
 def test_250_parts_in_a_million_are_tolerated() -> None:
-    assert not list(tsc(2_000_500_000))
-    assert not list(tsc(1_999_500_000))
+    assert not list(tsc_frequency(tsc(2_000_500_000), clocked()))
+    assert not list(tsc_frequency(tsc(1_999_500_000), clocked()))
 
 
 def test_scaling_takes_any_tsc_frequency() -> None:
-    assert not list(tsc(3_000_000_000, scaling="yes"))
+    assert not list(tsc_frequency(tsc(3_000_000_000), clocked(scaling="yes")))
 
 
 def test_unknown_scaling_or_frequency_is_left_open() -> None:
-    assert left_open(tsc(3_000_000_000, scaling=""))
-    assert left_open(tsc(3_000_000_000, host_hz=None))
+    assert left_open(tsc_frequency(tsc(3_000_000_000), clocked(scaling="")))
+    assert left_open(tsc_frequency(tsc(3_000_000_000), clocked(None)))
 
 
 def test_an_absent_map_is_told_with_its_path() -> None:

@@ -112,9 +112,9 @@ def test_a_hostile_name_is_quoted() -> None:
 
 
 def test_another_name_for_that_uuid_is_in_the_way() -> None:
-    assert verdicts(WEB, tenants(name="web1-old", active=True)) == [
-        "taken by the running guest web1-old"
-    ]
+    host = tenants(name="web1-old", active=True)
+    assert found(uuid_taken(WEB, host)) == ["taken by the running guest web1-old"]
+    assert verdicts(WEB, host) == ["taken by the running guest web1-old"]
 
 
 def test_when_the_uuid_is_there_libvirt_does_not_look_at_names() -> None:
@@ -128,6 +128,7 @@ def test_when_the_uuid_is_there_libvirt_does_not_look_at_names() -> None:
 
 
 def test_the_same_guest_running_there_is_in_the_way() -> None:
+    assert found(already_there(WEB, tenants(active=True))) == ["running there"]
     assert verdicts(WEB, tenants(active=True)) == ["running there"]
 
 
@@ -136,11 +137,14 @@ def test_the_same_guest_on_its_way_there_is_in_the_way() -> None:
 
 
 def test_the_same_guest_defined_and_shut_off_is_no_obstacle() -> None:
+    assert not list(already_there(WEB, tenants()))
     assert not verdicts(WEB, tenants())
 
 
 def test_a_free_name_and_uuid_are_no_obstacle() -> None:
-    assert not verdicts(WEB, tenants(name="web2", uuid=OTHER, active=True))
+    host = tenants(name="web2", uuid=OTHER, active=True)
+    assert not list(uuid_taken(WEB, host))
+    assert not verdicts(WEB, host)
 
 
 def test_a_guest_without_a_uuid_gets_one_that_is_free() -> None:
