@@ -6,7 +6,10 @@ FAMILIES = (
     "cpu",
     "daemon",
     "machine",
+    "memory",
+    "numa",
     "pages",
+    "pinning",
     "tenants",
     "versions",
 )

@@ -1,0 +1,51 @@
+"""Memory: what a guest and its QEMU take, and what the host has of it."""
+
+from __future__ import annotations
+
+from virt_preflight.agent.families.memory.checks import (
+    address_space_limit,
+    balloon_can_grow,
+    cannot_be_mapped,
+    more_than_host,
+    too_little_free,
+)
+from virt_preflight.agent.families.memory.guest import (
+    Backing,
+    GuestMemory,
+    RamBlock,
+    Taking,
+    claimed_kib,
+    guest_memory,
+    needed_now_kib,
+    overhead_kib,
+    ram_blocks,
+)
+from virt_preflight.agent.families.memory.host import (
+    DaemonLimits,
+    HostMemory,
+    Overcommit,
+    daemon_limits,
+    host_memory,
+)
+
+__all__ = [
+    "Backing",
+    "DaemonLimits",
+    "GuestMemory",
+    "HostMemory",
+    "Overcommit",
+    "RamBlock",
+    "Taking",
+    "address_space_limit",
+    "balloon_can_grow",
+    "cannot_be_mapped",
+    "claimed_kib",
+    "daemon_limits",
+    "guest_memory",
+    "host_memory",
+    "more_than_host",
+    "needed_now_kib",
+    "overhead_kib",
+    "ram_blocks",
+    "too_little_free",
+]
