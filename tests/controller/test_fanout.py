@@ -81,6 +81,29 @@ async def test_no_more_are_asked_at_a_time_than_allowed() -> None:
     assert most == 2
 
 
+async def test_those_who_wait_for_their_turn_are_no_tasks_yet() -> None:
+    most = 0
+
+    async def ask(host: FleetHost) -> Heard[str] | Silent:
+        nonlocal most
+        most = max(most, len(asyncio.all_tasks()))
+        return await hello(host)
+
+    await ask_all(HOSTS, ask, Pace(each_s=5, all_s=60, in_flight=2))
+    assert most == 3  # and the one who asks
+
+
+async def test_whoever_had_no_turn_in_the_time_for_all_is_not_asked() -> None:
+    asked: list[str] = []
+
+    async def ask(host: FleetHost) -> Heard[str] | Silent:
+        asked.append(host.name)
+        return await for_ever(host)
+
+    await ask_all(HOSTS, ask, Pace(each_s=9, all_s=0.05, in_flight=2))
+    assert asked == ["h0", "h1"]
+
+
 async def test_waiting_for_a_turn_does_not_count_as_the_host_s_own_time() -> None:
     async def ask(host: FleetHost) -> Heard[str] | Silent:
         await asyncio.sleep(0.12)

@@ -206,7 +206,8 @@ def _destinations(
     for option in FOR_ONE_HOST:
         if getattr(question.options, option) and len(wanted) > 1:
             raise MisusedError(f"--{option} is for one destination: name it with --to")
-    return tuple(host for name in wanted for host in fleet.hosts if host.name == name)
+    host_by_name = {host.name: host for host in fleet.hosts}
+    return tuple(host_by_name[name] for name in wanted)
 
 
 async def _begin(question: Question, home: Home, asker: Asker) -> Begun:

@@ -31,20 +31,20 @@ async def as_they_answer(
 
     A host's own time starts when it is asked, not while it waits for others to finish.
     """
-    gate = asyncio.Semaphore(pace.in_flight)
+    asked = list(hosts)
+    waiting = iter(asked)
+    answered: asyncio.Queue[Heard[T] | Silent] = asyncio.Queue()
     ends = asyncio.get_running_loop().time() + pace.all_s
 
-    async def ask_in_turn(host: FleetHost) -> Heard[T] | Silent:
-        try:
-            async with asyncio.timeout_at(ends), gate:
-                return await _ask_one(host, ask, pace.each_s)
-        except TimeoutError:
-            return Late(host=host.name, why=f"no answer within the {pace.all_s:g} s for all hosts")
+    async def ask_in_turn() -> None:
+        for host in waiting:
+            answered.put_nowait(await _ask_one(host, ask, pace, ends))
 
-    tasks = [asyncio.create_task(ask_in_turn(host)) for host in hosts]
+    # As many tasks as questions under way: a thousand that wait for their turn cost time too.
+    tasks = [asyncio.create_task(ask_in_turn()) for _ in range(min(pace.in_flight, len(asked)))]
     try:
-        for answered in asyncio.as_completed(tasks):
-            yield await answered
+        for _ in asked:
+            yield await answered.get()
     finally:
         for task in tasks:
             task.cancel()
@@ -80,11 +80,18 @@ async def first_heard(
     return silent
 
 
-async def _ask_one(host: FleetHost, ask: Ask[T], within_s: float) -> Heard[T] | Silent:
-    try:
-        async with asyncio.timeout(within_s):
-            return await ask(host)
-    except TimeoutError:
-        return Late(host=host.name, why=f"no answer within {within_s:g} s")
-    except Exception as error:  # noqa: BLE001 - one host's trouble, whatever it is, stays its own
-        return Silent(host=host.name, why=f"could not be asked: {type(error).__name__}: {error}")
+async def _ask_one(host: FleetHost, ask: Ask[T], pace: Pace, ends: float) -> Heard[T] | Silent:
+    now = asyncio.get_running_loop().time
+    own_end = now() + pace.each_s
+    if now() < ends:
+        try:
+            async with asyncio.timeout_at(min(own_end, ends)):
+                return await ask(host)
+        except TimeoutError:
+            pass
+        except Exception as error:  # noqa: BLE001 - one host's trouble, whatever it is, is its own
+            why = f"could not be asked: {type(error).__name__}: {error}"
+            return Silent(host=host.name, why=why)
+    if own_end <= ends:
+        return Late(host=host.name, why=f"no answer within {pace.each_s:g} s")
+    return Late(host=host.name, why=f"no answer within the {pace.all_s:g} s for all hosts")
