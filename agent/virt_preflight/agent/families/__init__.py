@@ -5,8 +5,11 @@ from __future__ import annotations
 FAMILIES = (
     "cpu",
     "daemon",
+    "disks",
+    "firmware",
     "machine",
     "memory",
+    "nics",
     "numa",
     "pages",
     "pinning",
