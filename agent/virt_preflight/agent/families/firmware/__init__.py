@@ -1,0 +1,42 @@
+"""Firmware: a guest's loader, variables, kernel and ROMs, and whether the host has the like."""
+
+from __future__ import annotations
+
+from virt_preflight.agent.families.firmware.checks import (
+    missing,
+    no_template,
+    nvram_folder,
+    other_size,
+    rom_of_other_size,
+    template_of_other_size,
+    unreadable,
+    unwritable,
+)
+from virt_preflight.agent.families.firmware.guest import GuestFirmware, guest_firmware
+from virt_preflight.agent.families.firmware.host import (
+    SeenFirmware,
+    firmware_openings,
+    guest_bytes,
+    guest_doubts,
+    nvram_to_make,
+    seen_firmware,
+)
+
+__all__ = (
+    "GuestFirmware",
+    "SeenFirmware",
+    "firmware_openings",
+    "guest_bytes",
+    "guest_doubts",
+    "guest_firmware",
+    "missing",
+    "no_template",
+    "nvram_folder",
+    "nvram_to_make",
+    "other_size",
+    "rom_of_other_size",
+    "seen_firmware",
+    "template_of_other_size",
+    "unreadable",
+    "unwritable",
+)

@@ -1,0 +1,446 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+import pytest
+
+from tests.agent.fake import FakeSource
+from virt_preflight.agent.check import CouldNotTell, Problem
+from virt_preflight.agent.domain import read_domain
+from virt_preflight.agent.families.daemon import QemuConf, QemuUser
+from virt_preflight.agent.families.firmware import (
+    GuestFirmware,
+    SeenFirmware,
+    firmware_openings,
+    guest_bytes,
+    guest_doubts,
+    guest_firmware,
+    missing,
+    no_template,
+    nvram_folder,
+    nvram_to_make,
+    other_size,
+    rom_of_other_size,
+    seen_firmware,
+    template_of_other_size,
+    unreadable,
+    unwritable,
+)
+from virt_preflight.agent.families.firmware.checks import power_of_two
+from virt_preflight.agent.families.firmware.host import NvramToMake, data_folders
+from virt_preflight.agent.origin import GuestOrigin
+from virt_preflight.agent.sources import FileStat, SourceError, Unreadable, User, Want
+
+QEMU = User(name="libvirt-qemu", uid=64055, gid=64055, groups=(105, 64055))
+OWNING = QemuUser(user=QEMU, dynamic_ownership=True)
+LEAVING = QemuUser(user=QEMU, dynamic_ownership=False)
+NO_CONF = QemuConf(value_by_key={})
+CODE, VARS, TEMPLATE = "/fw/C.fd", "/nvram/g_VARS.fd", "/fw/V.fd"
+# As virsh dumpxml shows a running guest that was defined with <os firmware='efi'> (libvirt 9.0).
+UEFI = f"""<loader readonly='yes' secure='yes' type='pflash'>{CODE}</loader>
+<nvram template='{TEMPLATE}'>{VARS}</nvram>"""
+NIC = (
+    "<interface type='bridge'><mac address='52:54:00:5a:ff:2d'/><model type='virtio'/>{}"
+    "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></interface>"
+)
+# A descriptor of Debian's ovmf, shortened.
+DESCRIPTOR = json.dumps(
+    {
+        "description": "UEFI firmware for x86_64",
+        "interface-types": ["uefi"],
+        "mapping": {
+            "device": "flash",
+            "executable": {"filename": CODE, "format": "raw"},
+            "nvram-template": {"filename": TEMPLATE, "format": "raw"},
+        },
+    }
+)
+
+
+def file(
+    *, size: int = 131072, mode: int = 0o644, uid: int = 0, kind: str = "file", changed: float = 0
+) -> FileStat:
+    return FileStat(
+        kind=kind,
+        size_bytes=size,
+        mode=mode,
+        uid=uid,
+        gid=uid,
+        device=1,
+        inode=1,
+        changed_s=changed,
+    )
+
+
+THERE: Mapping[str, FileStat | SourceError] = {
+    CODE: file(size=1966080),
+    VARS: file(mode=0o600),
+    TEMPLATE: file(),
+    "/nvram": file(kind="dir"),
+}
+
+
+def guest(inside: str = "", devices: str = "", machine: str = "other-1.0") -> GuestFirmware:
+    found = read(inside, devices, machine)
+    assert found is not None
+    return found
+
+
+def read(inside: str = "", devices: str = "", machine: str = "other-1.0") -> GuestFirmware | None:
+    return guest_firmware(
+        read_domain(
+            f"<domain><name>g</name><os><type machine='{machine}'>hvm</type>{inside}</os><devices>"
+            f"<emulator>/usr/bin/qemu-system-x86_64</emulator>{devices}</devices></domain>"
+        )
+    )
+
+
+def without(*paths: str) -> Mapping[str, FileStat | SourceError]:
+    return {path: found for path, found in THERE.items() if path not in paths}
+
+
+def host(
+    stats: Mapping[str, FileStat | SourceError] = THERE,
+    texts: Mapping[str, str | SourceError] | None = None,
+    mays: Mapping[tuple[str, Want, str], bool | SourceError] | None = None,
+    directories: Mapping[str, tuple[str, ...]] | None = None,
+) -> FakeSource:
+    usual: dict[tuple[str, Want, str], bool | SourceError] = {
+        (path, want, user): True
+        for path in stats
+        for want in (Want.EXISTS, Want.READ, Want.WRITE, Want.EXECUTE)
+        for user in (QEMU.name, "root")
+    }
+    return FakeSource(
+        stats=stats,
+        texts=texts or {},
+        mays={**usual, **(mays or {})},
+        directories=directories or {},
+        file_systems=dict.fromkeys(stats, "ext4"),
+    )
+
+
+def look(wanted: GuestFirmware, source: FakeSource) -> SeenFirmware:
+    return seen_firmware(source, wanted)
+
+
+def origin(sizes: Mapping[str, int], doubts: Mapping[str, str] | None = None) -> GuestOrigin:
+    return GuestOrigin(host_name="h1", host_uuid="1", bytes_by_path=sizes, unlearned=doubts or {})
+
+
+def one(problems: Iterable[Problem | CouldNotTell]) -> Problem:
+    (found,) = problems
+    assert isinstance(found, Problem), found
+    return found
+
+
+def open_question(problems: Iterable[Problem | CouldNotTell]) -> CouldNotTell:
+    (found,) = problems
+    assert isinstance(found, CouldNotTell), found
+    return found
+
+
+def making(wanted: GuestFirmware, source: FakeSource, conf: QemuConf = NO_CONF) -> NvramToMake:
+    found = nvram_to_make(source, wanted, look(wanted, source), conf, OWNING)
+    assert found is not None
+    return found
+
+
+# ------------------------------------------------------------------------- what the XML says
+
+
+def test_a_guest_that_reads_no_known_file_has_no_firmware() -> None:
+    assert read() is None
+
+
+def test_loader_and_variables_are_read() -> None:
+    found = guest(UEFI)
+    assert found.loader is not None
+    assert found.nvram is not None
+    assert (found.loader.path, found.loader.type, found.loader.readonly) == (CODE, "pflash", True)
+    assert (found.nvram.path, found.nvram.template) == (VARS, TEMPLATE)
+
+
+def test_variables_may_have_a_source_of_their_own() -> None:
+    found = guest(
+        f"<loader type='pflash'>{CODE}</loader>"
+        f"<nvram type='file' format='qcow2'><source file='{VARS}'/></nvram>"
+    )
+    assert found.nvram is not None
+    assert (found.nvram.path, found.nvram.format, found.nvram.template) == (VARS, "qcow2", "")
+
+
+def test_variables_on_a_server_are_left_to_qemu() -> None:
+    found = guest(
+        f"<loader type='pflash'>{CODE}</loader>"
+        "<nvram type='network'><source protocol='nbd' name='e'/></nvram>"
+    )
+    assert found.nvram is None
+
+
+def test_network_and_video_cards_have_roms() -> None:
+    found = guest(
+        devices=NIC.format("") + "<video><model type='vga' primary='yes'/></video>",
+        machine="pc-q35-7.2",
+    )
+    assert found.roms == (
+        ("BIOS", "bios-256k.bin"),
+        ("interface 52:54:00:5a:ff:2d", "efi-virtio.rom"),
+        ("video card", "vgabios-stdvga.bin"),
+    )
+
+
+@pytest.mark.parametrize("rom", ["<rom enabled='no'/>", "<rom bar='off'/>"])
+def test_a_rom_that_is_switched_off_is_none(rom: str) -> None:
+    assert read(UEFI, NIC.format(rom), "pc-q35-7.2") == guest(UEFI, machine="pc-q35-7.2")
+
+
+def test_a_rom_file_replaces_qemu_s_own() -> None:
+    found = guest(UEFI, NIC.format("<rom file='/x.rom'/>"), "pc-q35-7.2")
+    assert (found.rom_files, found.roms) == ((("interface 52:54:00:5a:ff:2d", "/x.rom"),), ())
+
+
+def test_roms_of_a_distribution_s_own_machine_types_are_not_known() -> None:
+    assert read(devices=NIC.format(""), machine="pc-q35-rhel9.2.0") is None
+
+
+def test_a_guest_with_a_loader_has_no_bios() -> None:
+    assert guest(UEFI, machine="pc-q35-7.2").roms == ()
+
+
+# -------------------------------------------------------------------------- files and sizes
+
+
+def test_qemu_s_own_files_are_told_by_name() -> None:
+    wanted = guest(devices=NIC.format(""), machine="virt-7.2")
+    path = "/usr/lib/ipxe/qemu/efi-virtio.rom"
+    seen = look(wanted, host({path: file(size=249344)}))
+    assert guest_bytes(seen) == {path: 249344, "efi-virtio.rom": 249344}
+
+
+def test_a_qemu_built_under_a_prefix_has_its_files_there() -> None:
+    assert data_folders("/opt/qemu/bin/qemu-system-x86_64") == (
+        "/opt/qemu/share/qemu",
+        "/opt/qemu/share/qemu-firmware",
+    )
+    assert "/usr/share/seabios" in data_folders("/usr/libexec/qemu-kvm")
+
+
+def test_what_was_replaced_after_the_start_is_in_doubt() -> None:
+    texts: dict[str, str | SourceError] = {
+        "/run/libvirt/qemu/g.pid": "3245",
+        "/proc/3245/stat": "3245 (qemu) system) S 1 3244 3244 0 -1 138412416 5834 0 0 0 15 33 0 0 "
+        "20 0 4 0 413237 1440649216",
+        "/proc/stat": "cpu  1 2\nbtime 1795465290\nprocesses 3",
+    }
+    wanted = guest(UEFI)
+    older = {**THERE, CODE: file(changed=1795469422.0)}
+    newer = {**THERE, CODE: file(changed=1795469423.0)}
+    assert guest_doubts(look(wanted, host(older, texts))) == {}
+    assert list(guest_doubts(look(wanted, host(newer, texts)))) == [CODE]
+    assert guest_doubts(look(wanted, host(newer))) == {}
+
+
+def test_a_missing_loader_is_told() -> None:
+    wanted = guest(UEFI)
+    assert one(missing(wanted, look(wanted, host(without(CODE))))) == Problem(
+        subject="loader", wanted=CODE, found="nothing there"
+    )
+
+
+def test_missing_variables_are_no_missing_file() -> None:
+    wanted = guest(UEFI)
+    assert not list(missing(wanted, look(wanted, host(without(VARS)))))
+
+
+def test_kernel_and_rom_files_have_to_be_there() -> None:
+    wanted = guest("<kernel>/k</kernel><initrd>/i</initrd>", NIC.format("<rom file='/x.rom'/>"))
+    found = list(missing(wanted, look(wanted, host({"/i": file()}))))
+    assert [problem.subject for problem in found] == ["kernel", "interface 52:54:00:5a:ff:2d"]
+
+
+def test_a_loader_that_cannot_be_looked_at_is_left_open() -> None:
+    wanted = guest(UEFI)
+    seen = look(wanted, host({**THERE, CODE: Unreadable("stale file handle")}))
+    assert open_question(missing(wanted, seen)).why == "stale file handle"
+
+
+def test_a_loader_of_another_size_breaks_the_stream() -> None:
+    wanted = guest(UEFI)
+    seen = look(wanted, host())
+    same = {CODE: 1966080, VARS: 131072}
+    assert not list(other_size(wanted, seen, origin(same)))
+    problem = one(other_size(wanted, seen, origin({**same, CODE: 3653632})))
+    assert (problem.subject, problem.found) == ("loader", "1966080 bytes")
+
+
+def test_variables_have_to_be_of_the_same_size_too() -> None:
+    wanted = guest(UEFI)
+    sizes = {CODE: 1966080, VARS: 540672}
+    assert one(other_size(wanted, look(wanted, host()), origin(sizes))).subject == "NVRAM"
+
+
+def test_a_size_that_the_source_does_not_tell_is_left_open() -> None:
+    wanted = guest(UEFI)
+    said = open_question(other_size(wanted, look(wanted, host()), origin({CODE: 1966080})))
+    assert said.subject == "NVRAM"
+
+
+def test_a_replaced_file_of_another_size_is_left_open() -> None:
+    wanted = guest(UEFI)
+    told = origin({CODE: 1, VARS: 131072}, {CODE: f"{CODE} was replaced after the start"})
+    assert "replaced" in open_question(other_size(wanted, look(wanted, host()), told)).why
+
+
+# ------------------------------------------------------------------------------ who may open
+
+
+def opened(
+    qemu: QemuUser,
+    path: str,
+    mode: int,
+    *,
+    may: tuple[bool, bool] = (False, False),
+    inside: str = UEFI,
+) -> list[Problem | CouldNotTell]:
+    wanted = guest(inside)
+    source = host(
+        {**THERE, "/k": file(mode=mode), path: file(mode=mode)},
+        mays={(path, Want.READ, QEMU.name): may[0], (path, Want.WRITE, QEMU.name): may[1]},
+    )
+    seen = look(wanted, source)
+    openings = firmware_openings(source, wanted, seen, qemu)
+    return [*unreadable(wanted, seen, openings), *unwritable(wanted, openings)]
+
+
+def test_nobody_gives_a_loader_away() -> None:
+    for qemu in (OWNING, LEAVING):
+        assert one(opened(qemu, CODE, 0o600)) == Problem(
+            subject="loader",
+            wanted=f"{CODE} readable for libvirt-qemu",
+            found="mode 0600, owner 0:0",
+        )
+
+
+def test_variables_are_given_to_qemu_by_dynamic_ownership_alone() -> None:
+    assert not opened(OWNING, VARS, 0o600)
+    assert one(opened(LEAVING, VARS, 0o600)).subject == "NVRAM"
+
+
+def test_variables_that_cannot_be_written_fail_at_the_end() -> None:
+    problem = one(opened(LEAVING, VARS, 0o644, may=(True, False)))
+    assert problem.wanted == f"{VARS} writable for libvirt-qemu"
+
+
+def test_a_kernel_is_given_to_qemu() -> None:
+    assert not opened(OWNING, "/k", 0o600, inside="<kernel>/k</kernel>")
+    assert one(opened(LEAVING, "/k", 0o600, inside="<kernel>/k</kernel>")).subject == "kernel"
+
+
+# ---------------------------------------------------------------- variables that are not there
+
+
+def test_variables_that_are_there_need_no_template() -> None:
+    wanted = guest(UEFI)
+    source = host(without(TEMPLATE))
+    assert nvram_to_make(source, wanted, look(wanted, source), NO_CONF, OWNING) is None
+
+
+def test_variables_are_made_from_their_template() -> None:
+    wanted = guest(UEFI)
+    made = making(wanted, host(without(VARS)))
+    assert not list(no_template(wanted, made))
+    assert not list(nvram_folder(made))
+    assert not list(template_of_other_size(wanted, made, origin({VARS: 131072})))
+
+
+def test_a_missing_template_is_told() -> None:
+    wanted = guest(UEFI)
+    made = making(wanted, host(without(VARS, TEMPLATE)))
+    assert one(no_template(wanted, made)).wanted == f"{VARS}, or its template {TEMPLATE}"
+
+
+def test_a_template_of_another_size_does_not_fit() -> None:
+    wanted = guest(UEFI)
+    made = making(wanted, host(without(VARS)))
+    problem = one(template_of_other_size(wanted, made, origin({VARS: 540672})))
+    assert (problem.subject, problem.found) == ("NVRAM", "131072 bytes")
+
+
+def test_a_loader_that_nobody_knows_has_no_template() -> None:
+    wanted = guest(f"<loader type='pflash'>{CODE}</loader><nvram>{VARS}</nvram>")
+    made = making(wanted, host(without(VARS)))
+    assert one(no_template(wanted, made)).wanted == f"{VARS}, or a template for {CODE}"
+
+
+def test_descriptors_and_qemu_conf_name_templates() -> None:
+    wanted = guest(f"<loader type='pflash'>{CODE}</loader><nvram>{VARS}</nvram>")
+    described = host(
+        without(VARS),
+        texts={
+            "/usr/share/qemu/firmware/50-x.json": "{",
+            "/usr/share/qemu/firmware/60-x.json": DESCRIPTOR,
+        },
+        directories={"/usr/share/qemu/firmware": ("50-x.json", "60-x.json", "README")},
+    )
+    assert making(wanted, described).template == TEMPLATE
+    conf = QemuConf(value_by_key={"nvram": f'[\n  "{CODE}:{TEMPLATE}"\n]'})
+    assert making(wanted, host(without(VARS)), conf).template == TEMPLATE
+
+
+def test_what_libvirt_was_built_to_know_is_left_open() -> None:
+    code = "/usr/share/edk2/CODE.fd"
+    wanted = guest(f"<loader type='pflash'>{code}</loader><nvram>{VARS}</nvram>")
+    assert code in open_question(no_template(wanted, making(wanted, host(without(VARS))))).why
+
+
+def test_the_folder_of_the_variables_is_not_made() -> None:
+    wanted = guest(UEFI)
+    problem = one(nvram_folder(making(wanted, host(without(VARS, "/nvram")))))
+    assert (problem.found, problem.commands) == ("no such directory", ("mkdir -p /nvram",))
+
+
+def test_qemu_has_to_reach_the_variables() -> None:
+    wanted = guest(UEFI)
+    source = host(without(VARS), mays={("/nvram", Want.EXECUTE, QEMU.name): False})
+    assert one(nvram_folder(making(wanted, source))).found == "libvirt-qemu may not search it"
+
+
+# --------------------------------------------------------------------------------- QEMU's own
+
+
+def rom(size: int, told: Mapping[str, int], name: str = "efi-virtio.rom") -> list[object]:
+    devices = NIC.format("") if name == "efi-virtio.rom" else ""
+    machine = "virt-7.2" if devices else "pc-q35-7.2"
+    wanted = guest(devices=devices, machine=machine)
+    seen = look(wanted, host({f"/usr/share/qemu/{name}": file(size=size)}))
+    return list(rom_of_other_size(wanted, seen, origin(told)))
+
+
+def test_roms_of_the_same_power_of_two_fit() -> None:
+    assert not rom(200000, {"efi-virtio.rom": 249344})
+
+
+@pytest.mark.parametrize("size", [60000, 300000])
+def test_roms_of_another_power_of_two_do_not(size: int) -> None:
+    (problem,) = rom(size, {"efi-virtio.rom": 249344})
+    assert isinstance(problem, Problem)
+    assert problem.found == f"{size} bytes"
+
+
+def test_the_bios_has_to_be_of_the_very_size() -> None:
+    (problem,) = rom(131072, {"bios-256k.bin": 262144}, "bios-256k.bin")
+    assert isinstance(problem, Problem)
+    assert problem.subject == "BIOS"
+
+
+def test_a_rom_that_is_found_nowhere_is_left_open() -> None:
+    wanted = guest(devices=NIC.format(""), machine="virt-7.2")
+    told = origin({"efi-virtio.rom": 1})
+    assert open_question(rom_of_other_size(wanted, look(wanted, host({})), told))
+
+
+@pytest.mark.parametrize(("size", "rounded"), [(0, 1), (1, 1), (3, 4), (4, 4), (249344, 262144)])
+def test_sizes_of_roms_are_rounded_up(size: int, rounded: int) -> None:
+    assert power_of_two(size) == rounded
