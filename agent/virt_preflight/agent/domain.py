@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from dataclasses import dataclass
 
 from virt_preflight.agent.xml import BadXml, Element, parse, text_of, where
@@ -35,6 +36,22 @@ def read_domain(document: bytes | str) -> Domain:
     if uuid and not UUID.fullmatch(uuid):
         raise BadXml(f"{where(root)}: <uuid> is {uuid!r}, which is no UUID")
     return Domain(name=name, uuid=canonical_uuid(uuid), root=root)
+
+
+def arriving(live: Domain, xml: bytes) -> Domain:
+    """The guest as a destination sees it when it is sent with XML of the caller's (`--xml`).
+
+    But for its CPU: libvirt puts there the one that the guest really has, from the migration
+    cookie (qemuDomainUpdateCPU, qemu/qemu_domain.c). Raises BadXml.
+    """
+    changed = read_domain(xml)
+    live_cpu = live.root.find("cpu")
+    given_cpu = changed.root.find("cpu")
+    if given_cpu is not None:
+        changed.root.remove(given_cpu)
+    if live_cpu is not None:
+        changed.root.append(deepcopy(live_cpu))
+    return changed
 
 
 def canonical_uuid(uuid: str) -> str:

@@ -72,8 +72,8 @@ def report(
         findings=outcome.findings,
         unanswered=outcome.unanswered,
         facts_age_s=outcome.facts_age_s,
-        claims=claims_of(question),
-        capacity=capacity_of(question),
+        claims=claims_of(question.value),
+        capacity=capacity_of(question.value),
         checks_asked=outcome.asked,
         checks_not_applicable=outcome.not_applicable,
     )

@@ -15,7 +15,13 @@ MAC = re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b", re.I)
 IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
 SERIAL = re.compile(r"(?<=<serial>)[^<]+(?=</serial>)|(?<=name='serial'>)[^<]+")
 # Addresses that mean the same everywhere.
-COMMON = {"0.0.0.0", "127.0.0.1", "255.255.255.255", "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff"}
+COMMON = {
+    "0.0.0.0",  # noqa: S104 - it is told, not listened on
+    "127.0.0.1",
+    "255.255.255.255",
+    "00:00:00:00:00:00",
+    "ff:ff:ff:ff:ff:ff",
+}
 
 
 def scrubbed(recording: Recording, names: tuple[str, ...]) -> Recording:

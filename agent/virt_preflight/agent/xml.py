@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from lxml import etree
 
@@ -39,15 +38,8 @@ BYTES_BY_UNIT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class BadXml(Exception):
-    """The document cannot be used; `why` says what is wrong and where."""
-
-    why: str
-
-    def __str__(self) -> str:
-        """The sentence itself."""
-        return self.why
+    """The document cannot be used; the text says what is wrong and where."""
 
 
 def parse(document: bytes | str) -> Element:

@@ -1,0 +1,209 @@
+"""virt-preflight-agent: serve | facts | record DIR | replay DIR."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from virt_preflight.agent.catalogue import catalogue
+from virt_preflight.agent.factstore import FactStore
+from virt_preflight.agent.settings import BadSettings, Settings, read_settings, refused_address
+from virt_preflight.agent.sources import Source, SourceError
+from virt_preflight.agent.sources.recording import BadRecording, load
+
+DISTRIBUTION = "virt-preflight-agent"
+
+
+class Stop(Exception):
+    """The command cannot go on; the text is for the operator."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 done · 1 could not run · 2 usage · 130 interrupted."""
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        return int(parsed.command(parsed))
+    except (Stop, BadSettings, BadRecording, SourceError) as error:
+        print(f"{DISTRIBUTION}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        print(f"{DISTRIBUTION}: {named}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=DISTRIBUTION, description="Answers for this host, and changes nothing on it."
+    )
+    parser.add_argument("--version", action="version", version=version(DISTRIBUTION))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="answer dry runs over gRPC")
+    _settings_options(serve)
+    _listen_options(serve)
+    serve.set_defaults(command=_serve)
+
+    facts = commands.add_parser("facts", help="print what is known of this host")
+    _settings_options(facts)
+    facts.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    facts.set_defaults(command=_facts)
+
+    record = commands.add_parser(
+        "record", help="keep what this host answers, for `replay` and for tests"
+    )
+    _settings_options(record)
+    record.add_argument("directory", type=Path, help="new or empty")
+    record.add_argument(
+        "--guest",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="also record what is asked for this domain XML, as if it came here",
+    )
+    record.add_argument(
+        "--scrub", action="store_true", help="replace names, UUIDs, addresses and serials"
+    )
+    record.set_defaults(command=_record)
+
+    replay = commands.add_parser("replay", help="answer as a recorded host did")
+    replay.add_argument("directory", type=Path)
+    replay.add_argument("--config", type=Path, metavar="FILE", help="agent.toml")
+    _listen_options(replay)
+    replay.set_defaults(command=_replay)
+    return parser
+
+
+def _settings_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="default /etc/virt-preflight/agent.toml"
+    )
+    parser.add_argument("--connect", metavar="URI", help="libvirt, default qemu:///system")
+
+
+def _listen_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--listen",
+        action="append",
+        metavar="ADDRESS",
+        help="HOST:PORT or unix:/path, may be repeated; default 127.0.0.1:50551",
+    )
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        help="listen beyond loopback without TLS: whoever reaches the port may ask",
+    )
+
+
+def _settings(parsed: argparse.Namespace) -> Settings:
+    settings = read_settings(parsed.config)
+    return Settings(
+        listen=tuple(getattr(parsed, "listen", None) or settings.listen),
+        insecure=getattr(parsed, "insecure", False) or settings.insecure,
+        libvirt_uri=getattr(parsed, "connect", None) or settings.libvirt_uri,
+        policy=settings.policy,
+    )
+
+
+def _live(settings: Settings) -> Source:
+    try:
+        from virt_preflight.agent.sources.live.machine import LiveSource
+    except ImportError as error:
+        raise Stop(
+            f"{error}: install the distribution's python3-libvirt, or virt-preflight-agent[host]"
+        ) from None
+    return LiveSource(settings.libvirt_uri)
+
+
+def _store(source: Source) -> FactStore:
+    return FactStore(source=source, catalogue=catalogue(), clock=time.monotonic)
+
+
+def _own_name() -> str:
+    return os.uname().nodename
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    settings = _settings(parsed)
+    return _answer_for(_own_name(), _live(settings), settings)
+
+
+def _replay(parsed: argparse.Namespace) -> int:
+    recording = load(parsed.directory)
+    return _answer_for(recording.host, recording, _settings(parsed))
+
+
+def _answer_for(host: str, source: Source, settings: Settings) -> int:
+    refused = refused_address(settings)
+    if refused is not None:
+        raise Stop(
+            f"{refused} is not loopback: without TLS, which is not there yet, that needs --insecure"
+        )
+    return asyncio.run(_until_stopped(host, source, settings))
+
+
+async def _until_stopped(host: str, source: Source, settings: Settings) -> int:
+    from virt_preflight.agent.service import AgentServicer, serve
+
+    store = _store(source)
+    servicer = AgentServicer(host=host, store=store, policy=settings.as_policy())
+    try:
+        server = await serve(servicer, settings.listen)
+    except RuntimeError as error:
+        raise Stop(f"cannot listen: {error}") from None
+    logging.info("%s answers at %s", host, ", ".join(settings.listen))
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await loop.run_in_executor(None, servicer.learn_ahead)
+    await stopped.wait()
+    await server.stop(grace=1.0)
+    return 0
+
+
+def _facts(parsed: argparse.Namespace) -> int:
+    from virt_preflight.agent.description import facts_as_json, facts_as_text
+
+    settings = _settings(parsed)
+    store = _store(_live(settings))
+    shown = facts_as_json if parsed.output == "json" else facts_as_text
+    printed = shown(store, settings.as_policy())
+    with suppress(BrokenPipeError):
+        print(printed, flush=True)
+    return 0
+
+
+def _record(parsed: argparse.Namespace) -> int:
+    from virt_preflight.agent.recorder import record
+
+    settings = _settings(parsed)
+    guests = {path: path.read_bytes() for path in parsed.guest}
+    record(
+        _live(settings),
+        parsed.directory,
+        host=_own_name(),
+        guests=guests,
+        policy=settings.as_policy(),
+        recorded_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        scrub=parsed.scrub,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

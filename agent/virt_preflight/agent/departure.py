@@ -1,0 +1,95 @@
+"""A guest that lives here and would leave: may it, and what must others know of it?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from virt_preflight.agent.domain import Domain, read_domain
+from virt_preflight.agent.dryrun import Asked, given, report
+from virt_preflight.agent.fact import Unknown
+from virt_preflight.agent.factstore import FactStore, Question
+from virt_preflight.agent.families import disks, firmware
+from virt_preflight.agent.families.cpu import HostCpu
+from virt_preflight.agent.families.hostdevs import pci_ids_by_address
+from virt_preflight.agent.families.tenants import HostIdentity
+from virt_preflight.agent.families.versions import HostVersions
+from virt_preflight.agent.options import MigrationOptions
+from virt_preflight.agent.origin import GuestOrigin
+from virt_preflight.agent.policy import Policy
+from virt_preflight.agent.report import Report, Side
+from virt_preflight.agent.residents import NoSuchDomain, matching, residents
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Departure:
+    """What the source says: its own report, the guest's XML, and what else must be known."""
+
+    domain_xml: str
+    origin: GuestOrigin
+    report: Report
+
+
+def departure(
+    store: FactStore,
+    wanted: str,
+    *,
+    host: str,
+    policy: Policy,
+    options: MigrationOptions,
+    asked: Asked,
+) -> Departure:
+    """Of the guest with that name, id or UUID. Raises NoSuchDomain, SourceError, BadXml."""
+    found = matching(residents(store.source), wanted)
+    if not found:
+        raise NoSuchDomain(f"{host} has no domain {wanted!r}")
+    domain_xml = store.source.libvirt("domain-xml", found[0].uuid)
+    domain = read_domain(domain_xml)
+    question = store.question(given(domain, policy, options, None), asked.max_age_s)
+    return Departure(
+        domain_xml=domain_xml,
+        report=report(question, Side.SOURCE, domain, host=host, options=options, asked=asked),
+        origin=origin_of(question, host),
+    )
+
+
+def origin_of(question: Question, host: str) -> GuestOrigin:
+    """The guest as its host knows it. What cannot be told is left out, with the reason."""
+    unlearned: dict[str, str] = {}
+
+    def find(fact: type[T]) -> T | None:
+        found = question.value(fact)
+        if isinstance(found, Unknown):
+            unlearned[fact.__name__] = found.why
+            return None
+        assert found is None or isinstance(found, fact)
+        return found
+
+    identity, versions, cpu = find(HostIdentity), find(HostVersions), find(HostCpu)
+    seen_disks, seen_firmware = find(disks.SeenDisks), find(firmware.SeenFirmware)
+    features = None
+    if cpu is not None:
+        if isinstance(cpu.offered, Unknown):
+            unlearned[HostCpu.__name__] = cpu.offered.why
+        else:
+            features = cpu.offered
+    return GuestOrigin(
+        host_name=identity.hostname if identity else host,
+        host_uuid=identity.uuid if identity else "",
+        libvirt_version=versions.libvirt if versions else None,
+        qemu_version=versions.qemu if versions else None,
+        host_model_name=cpu.model if cpu else None,
+        host_model_vendor=cpu.vendor if cpu else None,
+        host_model_features=features,
+        bytes_by_path={
+            **(disks.guest_bytes(seen_disks) if seen_disks else {}),
+            **(firmware.guest_bytes(seen_firmware) if seen_firmware else {}),
+        },
+        pci_ids_by_address=pci_ids_by_address(question.value(Domain), question.store.source),
+        unlearned={
+            **unlearned,
+            **(firmware.guest_doubts(seen_firmware) if seen_firmware else {}),
+        },
+    )

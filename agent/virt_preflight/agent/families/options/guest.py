@@ -1,0 +1,108 @@
+"""What the options mean for this guest, and the XML given for the destination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from virt_preflight.agent.domain import Domain, read_domain
+from virt_preflight.agent.fact import need
+from virt_preflight.agent.options import MigrationOptions
+from virt_preflight.agent.xml import BadXml, attribute, kib, text_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Essentials:
+    """What must be alike in the guest and in the XML that is given for the destination.
+
+    None: not told by the XML alone.
+    """
+
+    name: str
+    uuid: str
+    virt_type: str
+    machine: str
+    memory_kib: int | None
+    vcpus: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestEssentials:
+    """Of the guest as it runs."""
+
+    essentials: Essentials
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationXml:
+    """Of the XML given with --xml; `bad` says why it is no domain XML."""
+
+    essentials: Essentials | None
+    bad: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestCopies:
+    """The disks that --copy-storage-... would copy, and the targets of all disks."""
+
+    copied: tuple[str, ...]
+    targets: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestHardLimit:
+    """Whether the guest has `<memtune><hard_limit>`."""
+
+    present: bool
+
+
+def essentials_of(domain: Domain) -> Essentials:
+    """Memory only where `<memory>` alone says it: cells and modules are added up by libvirt."""
+    root = domain.root
+    memory = root.find("memory")
+    plain = root.find("cpu/numa") is None and root.find("devices/memory") is None
+    return Essentials(
+        name=domain.name,
+        uuid=domain.uuid,
+        virt_type=root.get("type", ""),
+        machine=attribute(root, "os/type", "machine") or "",
+        memory_kib=kib(memory) if memory is not None and plain else None,
+        vcpus=text_of(root, "vcpu") or "1",
+    )
+
+
+@need
+def guest_essentials(domain: Domain) -> GuestEssentials:
+    """Of the XML of the running guest."""
+    return GuestEssentials(essentials=essentials_of(domain))
+
+
+@need
+def destination_xml(options: MigrationOptions) -> DestinationXml | None:
+    """None without --xml."""
+    if not options.xml:
+        return None
+    try:
+        return DestinationXml(essentials=essentials_of(read_domain(options.xml)))
+    except BadXml as error:
+        return DestinationXml(essentials=None, bad=str(error))
+
+
+@need
+def guest_copies(domain: Domain, options: MigrationOptions) -> GuestCopies:
+    """The named ones, else all that are written (qemuMigrationAnyCopyDisk)."""
+    disks = domain.root.findall("devices/disk")
+    names = {attribute(disk, "target", "dev") or "": disk for disk in disks}
+    copied = options.migrate_disks or tuple(
+        name
+        for name, disk in names.items()
+        if disk.find("readonly") is None
+        and disk.find("shareable") is None
+        and disk.find("source") is not None
+    )
+    return GuestCopies(copied=copied, targets=frozenset(names))
+
+
+@need
+def guest_hard_limit(domain: Domain) -> GuestHardLimit:
+    """Of `<memtune>`."""
+    return GuestHardLimit(present=domain.root.find("memtune/hard_limit") is not None)

@@ -1,0 +1,233 @@
+"""The agent as a gRPC service: this host's answers, within the caller's time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from virt_preflight.agent import wire
+from virt_preflight.agent.catalogue import unknown_names
+from virt_preflight.agent.departure import departure
+from virt_preflight.agent.description import describe
+from virt_preflight.agent.domain import Domain, arriving, read_domain
+from virt_preflight.agent.dryrun import Asked, dry_run
+from virt_preflight.agent.factstore import FactStore
+from virt_preflight.agent.options import MigrationOptions
+from virt_preflight.agent.policy import Policy
+from virt_preflight.agent.report import Side
+from virt_preflight.agent.residents import NoSuchDomain, matching, residents
+from virt_preflight.agent.sources import SourceError
+from virt_preflight.agent.xml import BadXml
+from virt_preflight.v1 import agent_pb2, agent_pb2_grpc, guest_pb2
+
+T = TypeVar("T")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+SERVICE = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
+GUESTS_AT_MOST = 256
+# 256 guests with a domain XML of 4 MiB are more than one call may bring.
+MESSAGE_BYTES_AT_MOST = 64 * 1024 * 1024
+# Time for looks at one host, however much the caller has: who waits longer gets no more.
+WITHIN_S = 4.0
+# Kept back from the caller's time, so that the answer arrives while he still waits.
+KEPT_BACK_S = 0.2
+THREADS = 8
+
+
+class BadRequest(Exception):
+    """The caller's fault: a field and what is wrong with it."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name}: {why}")
+        self.name = name
+        self.why = why
+
+
+@dataclass(kw_only=True)
+class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
+    """Each call is worked on in a thread of its own; the event loop never waits for a host."""
+
+    host: str
+    store: FactStore
+    policy: Policy
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
+
+    def learn_ahead(self) -> None:
+        """Learn all of the host's own facts, so that the first question finds them."""
+        describe(self.store, host=self.host, policy=self.policy)
+
+    async def PrepareDryRun(  # noqa: N802, D102 - the treaty's own name, and its words are there
+        self,
+        request: agent_pb2.PrepareDryRunRequest,
+        context: Context,
+    ) -> agent_pb2.PrepareDryRunResponse:
+        return await self._answer(context, lambda: self._prepare(request))
+
+    async def BeginDryRun(  # noqa: N802, D102
+        self,
+        request: agent_pb2.BeginDryRunRequest,
+        context: Context,
+    ) -> agent_pb2.BeginDryRunResponse:
+        return await self._answer(context, lambda: self._begin(request))
+
+    async def ListDomains(  # noqa: N802, D102
+        self,
+        request: agent_pb2.ListDomainsRequest,
+        context: Context,
+    ) -> agent_pb2.ListDomainsResponse:
+        return await self._answer(context, lambda: self._list_domains(request))
+
+    async def DescribeHost(  # noqa: N802, D102
+        self,
+        request: agent_pb2.DescribeHostRequest,  # noqa: ARG002 - empty as yet
+        context: Context,
+    ) -> agent_pb2.DescribeHostResponse:
+        return await self._answer(context, self._describe)
+
+    async def ListChecks(  # noqa: N802, D102
+        self,
+        request: agent_pb2.ListChecksRequest,  # noqa: ARG002 - empty as yet
+        context: Context,  # noqa: ARG002 - nothing can go wrong
+    ) -> agent_pb2.ListChecksResponse:
+        return agent_pb2.ListChecksResponse(checks=wire.checks(self.store.catalogue.checks))
+
+    def _prepare(self, request: agent_pb2.PrepareDryRunRequest) -> agent_pb2.PrepareDryRunResponse:
+        if not 1 <= len(request.guests) <= GUESTS_AT_MOST:
+            count = len(request.guests)
+            raise BadRequest("guests", f"{count} guests, wanted 1 to {GUESTS_AT_MOST}")
+        asked, options = self._asked(request.questions), wire.options(request.options)
+        domains = [_domain(guest, number, options) for number, guest in enumerate(request.guests)]
+        return agent_pb2.PrepareDryRunResponse(
+            reports=[
+                wire.report(
+                    dry_run(
+                        self.store,
+                        Side.DESTINATION,
+                        domain,
+                        host=self.host,
+                        policy=self.policy,
+                        options=options,
+                        origin=wire.origin(guest.origin) if guest.HasField("origin") else None,
+                        asked=asked,
+                    )
+                )
+                for guest, domain in zip(request.guests, domains, strict=True)
+            ]
+        )
+
+    def _begin(self, request: agent_pb2.BeginDryRunRequest) -> agent_pb2.BeginDryRunResponse:
+        if not request.domain:
+            raise BadRequest("domain", "is empty")
+        found = departure(
+            self.store,
+            request.domain,
+            host=self.host,
+            policy=self.policy,
+            options=wire.options(request.options),
+            asked=self._asked(request.questions),
+        )
+        return agent_pb2.BeginDryRunResponse(
+            guest=guest_pb2.Guest(
+                domain_xml=found.domain_xml.encode(), origin=wire.origin_message(found.origin)
+            ),
+            report=wire.report(found.report),
+        )
+
+    def _list_domains(self, request: agent_pb2.ListDomainsRequest) -> agent_pb2.ListDomainsResponse:
+        domains = residents(self.store.source)
+        if request.domain:
+            domains = matching(domains, request.domain)
+        return agent_pb2.ListDomainsResponse(domains=[wire.domain(one) for one in domains])
+
+    def _describe(self) -> agent_pb2.DescribeHostResponse:
+        found = describe(self.store, host=self.host, policy=self.policy)
+        return wire.description(found, agent_version=version("virt-preflight-agent"))
+
+    def _asked(self, questions: guest_pb2.Questions) -> Asked:
+        """Raises BadRequest for what this agent cannot ask."""
+        if questions.depth not in (guest_pb2.DEPTH_UNSPECIFIED, guest_pb2.DEPTH_FACTS):
+            raise BadRequest("questions.depth", f"{questions.depth} is not known to this agent")
+        asked = wire.asked(questions)
+        for name in ("only", "skip", "waive"):
+            for unknown in unknown_names(self.store.catalogue.checks, getattr(asked, name)):
+                raise BadRequest(f"questions.{name}", f"no check or family {unknown!r}")
+        return asked
+
+    async def _answer(self, context: Context, work: Callable[[], T]) -> T:
+        left_s = context.time_remaining()
+        within_s = WITHIN_S if left_s is None else min(WITHIN_S, max(0.0, left_s - KEPT_BACK_S))
+
+        def bounded() -> T:
+            with self.store.source.within(within_s):
+                return work()
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, bounded)
+        except BadRequest as error:
+            await _refuse(context, error)
+        except NoSuchDomain as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        except (SourceError, BadXml) as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        raise AssertionError("abort raises")
+
+
+def _domain(guest: guest_pb2.Guest, number: int, options: MigrationOptions) -> Domain:
+    try:
+        domain = read_domain(guest.domain_xml)
+    except BadXml as error:
+        raise BadRequest(f"guests[{number}].domain_xml", str(error)) from None
+    if not options.xml:
+        return domain
+    try:
+        return arriving(domain, options.xml)
+    except BadXml as error:
+        raise BadRequest("options.xml", str(error)) from None
+
+
+async def _refuse(context: Context, error: BadRequest) -> NoReturn:
+    """INVALID_ARGUMENT with a google.rpc.BadRequest that names the field."""
+    detail = any_pb2.Any()
+    detail.Pack(
+        error_details_pb2.BadRequest(
+            field_violations=[
+                error_details_pb2.BadRequest.FieldViolation(field=error.name, description=error.why)
+            ]
+        )
+    )
+    status = rpc_status.to_status(
+        status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message=str(error), details=[detail])
+    )
+    context.set_trailing_metadata(status.trailing_metadata)
+    await context.abort(status.code, status.details, status.trailing_metadata)
+    raise AssertionError("abort raises")
+
+
+async def serve(servicer: AgentServicer, addresses: Sequence[str]) -> grpc.aio.Server:
+    """A started server. Raises RuntimeError when it cannot listen on one of the addresses."""
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_AT_MOST),
+            # Two agents on one port would answer in turn, each for itself.
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server)
+    healthy = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    for address in addresses:
+        server.add_insecure_port(address)
+    await server.start()
+    for name in ("", SERVICE):
+        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+    return server

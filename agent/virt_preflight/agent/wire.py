@@ -1,0 +1,255 @@
+"""Between the treaty's messages and our own types. No other module below the service sees both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from google.protobuf.duration_pb2 import Duration
+
+from virt_preflight.agent.check import AnyCheck
+from virt_preflight.agent.description import HostDescription
+from virt_preflight.agent.dryrun import Asked
+from virt_preflight.agent.options import MigrationOptions
+from virt_preflight.agent.origin import GuestOrigin
+from virt_preflight.agent.report import (
+    Capacity,
+    Claims,
+    Finding,
+    Phase,
+    Report,
+    Severity,
+    Side,
+    Unanswered,
+    Verdict,
+)
+from virt_preflight.agent.residents import Resident
+from virt_preflight.v1 import agent_pb2, guest_pb2, report_pb2
+
+VERDICTS = {
+    Verdict.CLEAR: report_pb2.VERDICT_CLEAR,
+    Verdict.RISKY: report_pb2.VERDICT_RISKY,
+    Verdict.UNSURE: report_pb2.VERDICT_UNSURE,
+    Verdict.BLOCKED: report_pb2.VERDICT_BLOCKED,
+}
+SEVERITIES = {
+    Severity.NOTE: report_pb2.SEVERITY_NOTE,
+    Severity.RISK: report_pb2.SEVERITY_RISK,
+    Severity.BLOCKER: report_pb2.SEVERITY_BLOCKER,
+}
+SIDES = {
+    Side.SOURCE: report_pb2.SIDE_SOURCE,
+    Side.DESTINATION: report_pb2.SIDE_DESTINATION,
+}
+PHASES = {
+    Phase.BEGIN: report_pb2.PHASE_BEGIN,
+    Phase.PREPARE: report_pb2.PHASE_PREPARE,
+    Phase.PERFORM: report_pb2.PHASE_PERFORM,
+    Phase.FINISH: report_pb2.PHASE_FINISH,
+    Phase.AFTER: report_pb2.PHASE_AFTER,
+}
+
+
+def options(message: guest_pb2.MigrationOptions) -> MigrationOptions:
+    """How the guest would be moved. Neither live nor offline said: live; likewise peer-to-peer."""
+    return MigrationOptions(
+        live=message.live or not message.offline,
+        offline=message.offline,
+        p2p=message.p2p or not message.direct,
+        direct=message.direct,
+        tunnelled=message.tunnelled,
+        persistent=message.persistent,
+        copy_storage_all=message.copy_storage_all,
+        copy_storage_inc=message.copy_storage_inc,
+        migrate_disks=tuple(message.migrate_disks),
+        postcopy=message.postcopy,
+        auto_converge=message.auto_converge,
+        tls=message.tls,
+        parallel=message.parallel,
+        unsafe=message.unsafe,
+        dname=message.dname,
+        xml=message.xml,
+        migrateuri=message.migrateuri,
+        desturi=message.desturi,
+    )
+
+
+def asked(message: guest_pb2.Questions) -> Asked:
+    """Which checks, and how old their facts may be."""
+    return Asked(
+        only=frozenset(message.only),
+        skip=frozenset(message.skip),
+        waive=frozenset(message.waive),
+        max_age_s=message.max_age.ToTimedelta().total_seconds()
+        if message.HasField("max_age")
+        else None,
+    )
+
+
+def origin(message: guest_pb2.GuestOrigin) -> GuestOrigin:
+    """What the source said, absent things as None."""
+    model = message.host_model if message.HasField("host_model") else None
+    return GuestOrigin(
+        host_name=message.host.name,
+        host_uuid=message.host.uuid,
+        libvirt_version=message.versions.libvirt or None,
+        qemu_version=message.versions.qemu or None,
+        host_model_name=model.model if model else None,
+        host_model_vendor=model.vendor if model else None,
+        host_model_features=frozenset(model.features) if model else None,
+        bytes_by_path={
+            file.path: file.size_bytes for file in message.files if file.HasField("size_bytes")
+        },
+        pci_ids_by_address={
+            device.address: device.vendor_product for device in message.pci_devices
+        },
+        unlearned={left.fact: left.why for left in message.unlearned},
+    )
+
+
+def origin_message(found: GuestOrigin) -> guest_pb2.GuestOrigin:
+    """The same, for the way to a destination."""
+    message = guest_pb2.GuestOrigin(
+        host=guest_pb2.HostIdentity(name=found.host_name, uuid=found.host_uuid),
+        versions=guest_pb2.HostVersions(
+            libvirt=found.libvirt_version or 0, qemu=found.qemu_version or 0
+        ),
+        files=[
+            guest_pb2.OriginFile(path=path, size_bytes=size)
+            for path, size in sorted(found.bytes_by_path.items())
+        ],
+        pci_devices=[
+            guest_pb2.OriginPciDevice(address=address, vendor_product=ids)
+            for address, ids in sorted(found.pci_ids_by_address.items())
+        ],
+        unlearned=unlearned(found.unlearned),
+    )
+    if found.host_model_features is not None:
+        message.host_model.model = found.host_model_name or ""
+        message.host_model.vendor = found.host_model_vendor or ""
+        message.host_model.features.extend(sorted(found.host_model_features))
+    return message
+
+
+def unlearned(why_by_fact: Mapping[str, str]) -> list[guest_pb2.Unlearned]:
+    """What could not be learned, by the name of the fact."""
+    return [guest_pb2.Unlearned(fact=fact, why=why) for fact, why in sorted(why_by_fact.items())]
+
+
+def report(found: Report) -> report_pb2.Report:
+    """One guest on this host."""
+    return report_pb2.Report(
+        host=found.host,
+        guest_name=found.guest_name,
+        guest_uuid=found.guest_uuid,
+        verdict=VERDICTS[found.verdict],
+        findings=[_finding(finding) for finding in found.findings],
+        unanswered=[_unanswered(left) for left in found.unanswered],
+        facts_age=duration(found.facts_age_s),
+        claims=_claims(found.claims),
+        capacity=capacity(found.capacity),
+        depth=guest_pb2.DEPTH_FACTS,
+        checks_asked=found.checks_asked,
+        checks_not_applicable=found.checks_not_applicable,
+    )
+
+
+def duration(seconds: float) -> Duration:
+    """Seconds as protobuf counts them."""
+    whole = int(seconds)
+    return Duration(seconds=whole, nanos=int((seconds - whole) * 1e9))
+
+
+def capacity(found: Capacity | None) -> report_pb2.Capacity | None:
+    """What the host has, for ranking."""
+    if found is None:
+        return None
+    return report_pb2.Capacity(
+        memory_total_kib=found.memory_total_kib, memory_free_kib=max(0, found.memory_free_kib)
+    )
+
+
+def checks(found: Sequence[AnyCheck]) -> list[agent_pb2.CheckDescription]:
+    """Every check, as an operator reads it."""
+    return [
+        agent_pb2.CheckDescription(
+            check=check.id,
+            severity=SEVERITIES[check.severity],
+            title=check.title,
+            explanation=check.explanation,
+            remedy=check.remedy,
+            side=SIDES[check.side],
+            phase=PHASES[check.phase],
+        )
+        for check in found
+    ]
+
+
+def _finding(finding: Finding) -> report_pb2.Finding:
+    return report_pb2.Finding(
+        check=finding.check,
+        title=finding.title,
+        severity=SEVERITIES[finding.severity],
+        side=SIDES[finding.side],
+        phase=PHASES[finding.phase],
+        depth=guest_pb2.DEPTH_FACTS,
+        subject=finding.subject,
+        wanted=finding.wanted,
+        found=finding.found,
+        remedy=finding.remedy,
+        commands=finding.commands,
+        lasting=finding.lasting,
+        waived=finding.waived,
+    )
+
+
+def _unanswered(left: Unanswered) -> report_pb2.Unanswered:
+    return report_pb2.Unanswered(
+        check=left.check,
+        title=left.title,
+        severity=SEVERITIES[left.severity],
+        subject=left.subject,
+        why=left.why,
+        waived=left.waived,
+    )
+
+
+def _claims(claims: Claims) -> report_pb2.Claims:
+    return report_pb2.Claims(
+        memory_kib=claims.memory_kib,
+        vcpus=claims.vcpus,
+        pages=[
+            report_pb2.PageClaim(page_kib=page_kib, count=count)
+            for page_kib, count in claims.pages_by_kib
+        ],
+    )
+
+
+def domain(found: Resident) -> agent_pb2.Domain:
+    """One guest of this host."""
+    states = {
+        "running": agent_pb2.DOMAIN_STATE_RUNNING,
+        "paused": agent_pb2.DOMAIN_STATE_PAUSED,
+        "shut off": agent_pb2.DOMAIN_STATE_SHUT_OFF,
+    }
+    return agent_pb2.Domain(
+        name=found.name,
+        uuid=found.uuid,
+        id=found.id,
+        state=states.get(found.state, agent_pb2.DOMAIN_STATE_OTHER),
+    )
+
+
+def description(found: HostDescription, *, agent_version: str) -> agent_pb2.DescribeHostResponse:
+    """Who this host is and what it has."""
+    return agent_pb2.DescribeHostResponse(
+        host=guest_pb2.HostIdentity(name=found.name, uuid=found.uuid),
+        versions=guest_pb2.HostVersions(libvirt=found.libvirt_version, qemu=found.qemu_version),
+        capacity=capacity(found.capacity),
+        domains_running=found.domains_running,
+        facts_age=duration(found.facts_age_s),
+        class_digest=found.class_digest,
+        unlearned=unlearned(found.unlearned),
+        agent_version=agent_version,
+        architecture=found.architecture,
+        cpus_online=found.cpus_online,
+    )
