@@ -19,9 +19,10 @@ from virt_preflight.controller.answers import Depth, Heard
 from virt_preflight.controller.asking import Asker, Watch, unwatched
 from virt_preflight.controller.catalogue import Catalogue, named
 from virt_preflight.controller.dryrun import DryRun, conclude
-from virt_preflight.controller.exits import Demand, Exit, exit_code, strict_exit_code
+from virt_preflight.controller.exits import Exit
 from virt_preflight.controller.fanout import Pace
 from virt_preflight.controller.options import MigrationOptions
+from virt_preflight.controller.outcome import Demand, exit_code, strict_exit_code
 from virt_preflight.controller.progress import counter
 from virt_preflight.controller.question import GuestFile, Question, Questions
 from virt_preflight.controller.render import documents, encoding

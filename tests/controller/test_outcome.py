@@ -2,7 +2,8 @@ import pytest
 
 from tests.controller.samples import BRIDGE, LACK, PASSTHROUGH, heard
 from virt_preflight.controller.answers import Heard, Report, Silent
-from virt_preflight.controller.exits import Demand, Exit, exit_code, strict_exit_code
+from virt_preflight.controller.exits import Exit
+from virt_preflight.controller.outcome import Demand, exit_code, strict_exit_code
 from virt_preflight.controller.ranking import rank
 
 CLEAR = heard("h2")
