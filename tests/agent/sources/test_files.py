@@ -91,3 +91,10 @@ def test_another_header_is_another_image(place: Path) -> None:
 def test_mount_points_are_told_from_the_kernels_table() -> None:
     assert files.mounted("/proc/self/status") == ("/proc", "proc")
     assert files.mounted("/nowhere at all")[0] == "/"
+
+
+def test_a_user_keeps_his_own_group_beside_the_one_that_is_named() -> None:
+    games = files.look_up("games", "daemon")
+    own = files.look_up("games", "")
+    assert games.gid != own.gid
+    assert {games.gid, own.gid} <= set(games.groups)

@@ -147,8 +147,9 @@ def look_up(user: str, group: str) -> User:
         gid = _group(group) if group else int(user)
         return User(name=user, uid=int(user), gid=gid, groups=(gid,))
     gid = _group(group) if group else entry.pw_gid
-    groups = tuple(sorted(os.getgrouplist(entry.pw_name, gid)))
-    return User(name=entry.pw_name, uid=entry.pw_uid, gid=gid, groups=groups)
+    # The user's own group stays among them when qemu.conf names another (virGetGroupList).
+    groups = {gid, *os.getgrouplist(entry.pw_name, entry.pw_gid)}
+    return User(name=entry.pw_name, uid=entry.pw_uid, gid=gid, groups=tuple(sorted(groups)))
 
 
 def _group(group: str) -> int:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-from xml.etree import ElementTree  # noqa: S405
+from xml.etree import ElementTree as ET
 
 import libvirt
 
@@ -260,7 +260,7 @@ def _block_jobs(domain: Any) -> list[str]:
     if not domain.isActive():
         return []
     # libvirt's own XML, of its own making: nothing hostile in its structure.
-    root = ElementTree.fromstring(domain.XMLDesc(0))  # noqa: S314
+    root = ET.fromstring(domain.XMLDesc(0))  # noqa: S314
     targets = [target.get("dev", "") for target in root.findall("devices/disk/target")]
     return [target for target in targets if domain.blockJobInfo(target, 0)]
 
