@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 FAMILIES = (
+    "certificates",
+    "chardevs",
     "cpu",
     "daemon",
+    "devices",
     "disks",
     "firmware",
+    "graphics",
+    "hostdevs",
     "machine",
     "memory",
     "nics",
     "numa",
+    "options",
     "pages",
     "pinning",
+    "shares",
+    "state",
     "tenants",
+    "tpm",
     "versions",
 )

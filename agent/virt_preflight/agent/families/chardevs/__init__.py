@@ -1,0 +1,53 @@
+"""Serial ports, consoles, channels: the files, sockets and devices on the host that they end in."""
+
+from __future__ import annotations
+
+from virt_preflight.agent.families.chardevs.checks import (
+    address_not_here,
+    device_absent,
+    file_emptied,
+    no_directory,
+    path_taken,
+    peer_absent,
+    port_in_use,
+)
+from virt_preflight.agent.families.chardevs.guest import (
+    DeviceEnd,
+    End,
+    FileEnd,
+    GuestChardevs,
+    SocketEnd,
+    TcpEnd,
+    guest_chardevs,
+)
+from virt_preflight.agent.families.chardevs.host import (
+    SeenChardevs,
+    could_listen,
+    is_loopback,
+    kinds_of,
+    made_here,
+    seen_chardevs,
+)
+
+__all__ = (
+    "DeviceEnd",
+    "End",
+    "FileEnd",
+    "GuestChardevs",
+    "SeenChardevs",
+    "SocketEnd",
+    "TcpEnd",
+    "address_not_here",
+    "could_listen",
+    "device_absent",
+    "file_emptied",
+    "guest_chardevs",
+    "is_loopback",
+    "kinds_of",
+    "made_here",
+    "no_directory",
+    "path_taken",
+    "peer_absent",
+    "port_in_use",
+    "seen_chardevs",
+)

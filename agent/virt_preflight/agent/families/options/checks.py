@@ -1,0 +1,461 @@
+"""Options that contradict each other, the guest or the host."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from urllib.parse import urlsplit
+
+from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
+from virt_preflight.agent.families.options.guest import (
+    DestinationXml,
+    GuestCopies,
+    GuestEssentials,
+    GuestHardLimit,
+)
+from virt_preflight.agent.families.options.host import HostHooks, HostPostcopy
+from virt_preflight.agent.families.versions import HostVersions
+from virt_preflight.agent.options import MigrationOptions
+from virt_preflight.agent.report import Phase, Severity, Side
+
+# A versioned machine type; what has no version is another name for one, which QEMU resolves.
+VERSIONED_MACHINE = re.compile(r"-(?:rhel)?\d+\.\d+(?:\.\d+)?$")
+# What was read and tried of each: the releases in between may do as either.
+LENIENT_LIBVIRT, STRICT_LIBVIRT = 9_000_999, 11_003_000
+
+
+# ------------------------------------------------------- options that contradict each other
+
+
+@check(
+    "options.offline-not-persistent",
+    Severity.BLOCKER,
+    title="--offline without --persistent",
+    remedy="Add --persistent: the definition is all that moves.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+    offline=True,
+)
+def offline_not_persistent(options: MigrationOptions) -> Problems:
+    """Without it nothing would be left of the guest on the destination.
+
+    Error: "offline migration must be specified with the persistent flag set"
+    (qemuMigrationSrcBeginPhase, qemu/qemu_migration.c).
+    """
+    if options.offline and not options.persistent:
+        yield Problem(subject="--offline", wanted="--persistent", found="not given")
+
+
+@check(
+    "options.offline-with-storage",
+    Severity.BLOCKER,
+    title="--offline copies no disks",
+    remedy="Copy the disks by other means.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+    offline=True,
+)
+def offline_with_storage(options: MigrationOptions) -> Problems:
+    """Disks are copied by the running QEMU, and there is none.
+
+    Error: "offline migration cannot handle non-shared storage" (qemuMigrationSrcBeginPhase).
+    """
+    if options.offline and options.copies_storage:
+        yield Problem(subject="--offline", wanted="no --copy-storage-...", found="it is given")
+
+
+@check(
+    "options.offline-tunnelled",
+    Severity.BLOCKER,
+    title="--offline with --tunnelled",
+    remedy="Leave --tunnelled out.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+    offline=True,
+)
+def offline_tunnelled(options: MigrationOptions) -> Problems:
+    """There is no stream to send through a tunnel.
+
+    Error: "tunnelled offline migration does not make sense" (qemuMigrationSrcBeginPhase).
+    """
+    if options.offline and options.tunnelled:
+        yield Problem(subject="--offline", wanted="no --tunnelled", found="it is given")
+
+
+@check(
+    "options.postcopy-not-live",
+    Severity.BLOCKER,
+    title="--postcopy without --live",
+    remedy="Add --live.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+)
+def postcopy_not_live(options: MigrationOptions) -> Problems:
+    """Post-copy is for guests that go on running.
+
+    Error: "post-copy migration is not supported with non-live or paused migration"
+    (qemuMigrationSrcBeginPhase).
+    """
+    if options.postcopy and not options.live:
+        yield Problem(subject="--postcopy", wanted="--live", found="not given")
+
+
+@check(
+    "options.postcopy-tunnelled",
+    Severity.BLOCKER,
+    title="--postcopy with --tunnelled",
+    remedy="Leave one of them out; --tls encrypts a post-copy migration.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+)
+def postcopy_tunnelled(options: MigrationOptions) -> Problems:
+    """A tunnel goes one way, and the destination asks for its pages.
+
+    Error: "post-copy is not supported with tunnelled migration" (qemuMigrationSrcBeginPhase).
+    """
+    if options.postcopy and options.tunnelled:
+        yield Problem(subject="--postcopy", wanted="no --tunnelled", found="it is given")
+
+
+@check(
+    "options.tunnelled-not-p2p",
+    Severity.BLOCKER,
+    title="--tunnelled without --p2p",
+    remedy="Add --p2p.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+)
+def tunnelled_not_p2p(options: MigrationOptions) -> Problems:
+    """The tunnel is the source libvirtd's own connection to the destination's.
+
+    Error: "cannot perform tunnelled migration without using peer2peer flag"
+    (virDomainMigrate3, libvirt-domain.c).
+    """
+    if options.tunnelled and not options.p2p:
+        yield Problem(subject="--tunnelled", wanted="--p2p", found="not given")
+
+
+@check(
+    "options.tunnelled-parallel",
+    Severity.BLOCKER,
+    title="--tunnelled with --parallel",
+    remedy="Leave one of them out.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+)
+def tunnelled_parallel(options: MigrationOptions) -> Problems:
+    """There is one tunnel only.
+
+    Error: "Flags 'VIR_MIGRATE_TUNNELLED' and 'VIR_MIGRATE_PARALLEL' are mutually exclusive"
+    (virDomainMigrateToURI3, libvirt-domain.c).
+    """
+    if options.tunnelled and options.parallel:
+        yield Problem(subject="--tunnelled", wanted="no --parallel", found="it is given")
+
+
+@check(
+    "options.tunnelled-with-uri",
+    Severity.BLOCKER,
+    title="--tunnelled with --migrateuri",
+    remedy="Leave --migrateuri out.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+)
+def tunnelled_with_uri(options: MigrationOptions) -> Problems:
+    """A tunnelled stream goes where the libvirtd's connection goes.
+
+    Error: "migration URI is not supported by tunnelled migration"
+    (qemuMigrationSrcPerformPeer2Peer, qemu/qemu_migration.c).
+    """
+    if options.tunnelled and options.migrateuri:
+        yield Problem(subject="--tunnelled", wanted="no --migrateuri", found=options.migrateuri)
+
+
+@check(
+    "options.tunnelled-with-storage",
+    Severity.BLOCKER,
+    title="--tunnelled copies no disks",
+    remedy="Leave --tunnelled out; --tls encrypts the copy, too.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+)
+def tunnelled_with_storage(
+    options: MigrationOptions, copies: GuestCopies, versions: HostVersions
+) -> Problems:
+    """Disks are copied over NBD, which does not go through the tunnel.
+
+    Error: "migration of non-shared storage is not supported with tunnelled migration and this
+    QEMU" (qemuMigrationSrcBeginPhase); libvirt 9.0 goes on and fails when it copies the first
+    disk: "argument key 'host' must not have null value".
+    """
+    if not (options.tunnelled and options.copies_storage):
+        return
+    if copies.copied or versions.libvirt >= STRICT_LIBVIRT:
+        yield Problem(subject="--tunnelled", wanted="no --copy-storage-...", found="it is given")
+    elif versions.libvirt > LENIENT_LIBVIRT:
+        yield CouldNotTell(
+            subject="--tunnelled", why="with no disk to copy, not every libvirt refuses it"
+        )
+
+
+@check(
+    "options.two-copies",
+    Severity.BLOCKER,
+    title="--copy-storage-all with --copy-storage-inc",
+    remedy="Leave one of them out.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+)
+def two_copies(options: MigrationOptions) -> Problems:
+    """Either whole chains are copied or their topmost images.
+
+    Error: "Flags 'VIR_MIGRATE_NON_SHARED_DISK' and 'VIR_MIGRATE_NON_SHARED_INC' are mutually
+    exclusive" (libvirt-domain.c).
+    """
+    if options.copy_storage_all and options.copy_storage_inc:
+        yield Problem(subject="--copy-storage-all", wanted="no --copy-storage-inc", found="both")
+
+
+@check(
+    "options.direct",
+    Severity.BLOCKER,
+    title="--direct is not for QEMU",
+    remedy="Use --p2p, or neither of them.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+)
+def direct(options: MigrationOptions) -> Problems:
+    """Only drivers whose hypervisor migrates by itself know it; with --p2p it means nothing.
+
+    Error: "direct migration is not supported by the source host" (libvirt-domain.c).
+    """
+    if options.direct and not options.p2p:
+        yield Problem(subject="--direct", wanted="--p2p or a managed migration", found="--direct")
+
+
+@check(
+    "options.disks-not-copied",
+    Severity.BLOCKER,
+    title="--migrate-disks without --copy-storage-...",
+    remedy="Add --copy-storage-all or --copy-storage-inc, or leave --migrate-disks out.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+)
+def disks_not_copied(options: MigrationOptions, versions: HostVersions) -> Problems:
+    """The list says which disks are copied when disks are copied.
+
+    Error since some libvirt after 9.0: "use of 'VIR_MIGRATE_PARAM_MIGRATE_DISKS' requires use of
+    'VIR_MIGRATE_NON_SHARED_DISK' or 'VIR_MIGRATE_NON_SHARED_INC' flag"
+    (qemuMigrationSrcBeginPhase). Earlier ones pay no attention to the list.
+    """
+    if not options.migrate_disks or options.copies_storage:
+        return
+    if versions.libvirt >= STRICT_LIBVIRT:
+        yield Problem(subject="--migrate-disks", wanted="--copy-storage-...", found="not given")
+    elif versions.libvirt > LENIENT_LIBVIRT:
+        yield CouldNotTell(subject="--migrate-disks", why="not every libvirt refuses it alone")
+
+
+@check(
+    "options.no-such-disk",
+    Severity.BLOCKER,
+    title="--migrate-disks names a disk that the guest has not",
+    remedy="Name the targets of the guest's disks.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+)
+def no_such_disk(options: MigrationOptions, copies: GuestCopies) -> Problems:
+    """Disks are named by their target, as vda.
+
+    Error: "disk target vdz not found" (qemuMigrationSrcBeginPhase).
+    """
+    if options.copies_storage:
+        for name in options.migrate_disks:
+            if name not in copies.targets:
+                yield Problem(
+                    subject=f"disk {name}",
+                    wanted="one of the guest's disks",
+                    found=", ".join(sorted(copies.targets)) or "the guest has none",
+                )
+
+
+# ------------------------------------------------------------------------------ addresses
+
+
+@check(
+    "options.bad-migrateuri",
+    Severity.BLOCKER,
+    title="--migrateuri is no address for a migration",
+    remedy="Write it as tcp://HOST or tcp://HOST:PORT.",
+    side=Side.SOURCE,
+    phase=Phase.PREPARE,
+)
+def bad_migrateuri(options: MigrationOptions) -> Problems:
+    """The address that the source's QEMU sends the guest's memory to.
+
+    Error: "missing scheme in migration URI: h2", "unsupported scheme h2 in migration URI h2:49152",
+    "missing host in migration URI: tcp:///" (qemuMigrationDstPrepareDirect).
+    """
+    uri = options.migrateuri
+    if not uri:
+        return
+    match = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):", uri)
+    if match is None:
+        yield Problem(subject="--migrateuri", wanted="tcp://HOST", found=f"{uri}, no scheme")
+    elif match[1] not in ("tcp", "rdma", "unix"):
+        yield Problem(subject="--migrateuri", wanted="tcp, rdma or unix", found=match[1])
+    elif match[1] != "unix" and not uri[match.end() :].lstrip("/").split("/")[0].split(":")[0]:
+        # What starts with a bracket is an IPv6 address, and its first part is not empty.
+        yield Problem(subject="--migrateuri", wanted="a host", found=f"{uri}, no host")
+
+
+@check(
+    "options.rdma-without-limit",
+    Severity.BLOCKER,
+    title="RDMA needs a hard limit of memory",
+    remedy="Set <memtune><hard_limit> for the guest.",
+    side=Side.SOURCE,
+    phase=Phase.PERFORM,
+)
+def rdma_without_limit(options: MigrationOptions, limit: GuestHardLimit) -> Problems:
+    """RDMA locks the guest's memory, and libvirt wants to know how much at most.
+
+    Error: "cannot start RDMA migration with no memory hard limit set"
+    (qemuMigrationDstPrepareActive).
+    """
+    if options.migrateuri.startswith("rdma:") and not limit.present:
+        yield Problem(subject="--migrateuri", wanted="<hard_limit>", found="none")
+
+
+@check(
+    "options.same-host",
+    Severity.BLOCKER,
+    title="the destination is this very host",
+    remedy="Name the destination as the source can reach it.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+    offline=True,
+)
+def same_host(options: MigrationOptions) -> Problems:
+    """With --p2p the source's libvirtd connects to that URI itself, where localhost is itself.
+
+    Error: "Attempt to migrate guest to the same host" (virDomainMigrateCheckNotLocal,
+    libvirt-domain.c).
+    """
+    if not (options.p2p and options.desturi):
+        return
+    try:
+        parts = urlsplit(options.desturi)
+        server = parts.hostname or ""
+    except ValueError:
+        # virURIParse would refuse it, too, or would not: another check's matter.
+        return
+    to_socket = "unix" in parts.scheme.partition("+")[2] and "socket=" in parts.query
+    if server.startswith("localhost") or (not server and not to_socket):
+        yield Problem(
+            subject=options.desturi, wanted="another host", found=server or "no host named"
+        )
+
+
+# ---------------------------------------------------------------------- XML for the destination
+
+
+@check(
+    "options.changed-xml",
+    Severity.BLOCKER,
+    title="--xml describes another guest",
+    remedy="Start from virsh dumpxml --migratable and change only what the host is to provide.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+    offline=True,
+)
+def changed_xml(xml: DestinationXml, guest: GuestEssentials) -> Problems:
+    """What the guest can see must stay: the XML may change paths, networks, addresses to listen on.
+
+    The name must be the old one even with --dname.
+    Error: "Target domain max memory 131072 does not match source 65536" and many alike
+    (virDomainDefCheckABIStabilityFlags, conf/domain_conf.c).
+    """
+    if xml.essentials is None:
+        yield Problem(subject="--xml", wanted="domain XML", found=xml.bad)
+        return
+    new, old = xml.essentials, guest.essentials
+    pairs = (
+        ("name", new.name, old.name),
+        ("UUID", new.uuid or "none", old.uuid),
+        ("type", new.virt_type, old.virt_type),
+        ("vCPUs", new.vcpus, old.vcpus),
+    )
+    for what, there, here in pairs:
+        if there != here:
+            yield Problem(subject=f"--xml: {what}", wanted=here, found=there)
+    if new.machine != old.machine and VERSIONED_MACHINE.search(new.machine):
+        yield Problem(subject="--xml: machine", wanted=old.machine, found=new.machine)
+    if None not in (new.memory_kib, old.memory_kib) and new.memory_kib != old.memory_kib:
+        yield Problem(
+            subject="--xml: memory", wanted=f"{old.memory_kib} KiB", found=f"{new.memory_kib} KiB"
+        )
+
+
+@check(
+    "options.changed-xml-unjudged",
+    Severity.BLOCKER,
+    title="whether --xml describes the same guest",
+    remedy="Ask libvirt (depth libvirt): it compares the two before it lets the guest go.",
+    side=Side.SOURCE,
+    phase=Phase.BEGIN,
+    offline=True,
+)
+def changed_xml_unjudged(xml: DestinationXml) -> Problems:
+    """libvirt compares some hundred things; only the plainest of them are compared here."""
+    if xml.essentials is not None:
+        yield CouldNotTell(subject="--xml", why="what libvirt makes of it is not told by facts")
+
+
+# ----------------------------------------------------------------------------- the destination
+
+
+@check(
+    "options.postcopy-refused",
+    Severity.BLOCKER,
+    title="post-copy is not allowed on the host",
+    remedy="Allow it with sysctl, or move without --postcopy.",
+)
+def postcopy_refused(options: MigrationOptions, host: HostPostcopy) -> Problems:
+    """QEMU fetches missing pages by userfaultfd(2), which the kernel may keep from ordinary users.
+
+    Error: "unable to execute QEMU command 'migrate-set-capabilities': Postcopy is not supported"
+    (postcopy_ram_supported_by_host, QEMU's migration/postcopy-ram.c).
+    """
+    if not options.postcopy:
+        return
+    if host.refusal:
+        yield Problem(
+            subject="userfaultfd",
+            wanted="allowed to the user that QEMU runs as",
+            found=host.refusal,
+            commands=("sysctl -w vm.unprivileged_userfaultfd=1",),
+        )
+    elif host.unclear:
+        yield CouldNotTell(subject="userfaultfd", why=host.unclear)
+
+
+@check(
+    "options.hooks",
+    Severity.NOTE,
+    title="a script of the host has a say",
+    remedy="Know what the script does: it may refuse guests or change them.",
+    offline=True,
+)
+def hooks(host: HostHooks) -> Problems:
+    """libvirt runs the host's scripts before it takes a guest, and one that fails refuses it.
+
+    Error: "Hook script execution failed" (virHookCall, util/virhook.c).
+    """
+    for path in host.paths:
+        yield Problem(
+            subject=path,
+            wanted="nobody who decides but libvirt",
+            found="a script that may refuse or change the guest",
+            commands=(f"cat {shlex.quote(path)}",),
+        )

@@ -1,0 +1,337 @@
+import pytest
+
+from tests.agent.fake import FakeSource
+from virt_preflight.agent.check import Check, CouldNotTell, Problem, Problems
+from virt_preflight.agent.domain import Domain, read_domain
+from virt_preflight.agent.fact import Pace
+from virt_preflight.agent.families.daemon import QemuUser
+from virt_preflight.agent.families.options import (
+    DestinationXml,
+    GuestCopies,
+    GuestHardLimit,
+    HostHooks,
+    HostPostcopy,
+    bad_migrateuri,
+    changed_xml,
+    changed_xml_unjudged,
+    destination_xml,
+    direct,
+    disks_not_copied,
+    guest_copies,
+    guest_essentials,
+    guest_hard_limit,
+    hooks,
+    host_hooks,
+    host_postcopy,
+    no_such_disk,
+    offline_not_persistent,
+    offline_tunnelled,
+    offline_with_storage,
+    postcopy_not_live,
+    postcopy_refused,
+    postcopy_tunnelled,
+    rdma_without_limit,
+    same_host,
+    tunnelled_not_p2p,
+    tunnelled_parallel,
+    tunnelled_with_storage,
+    tunnelled_with_uri,
+    two_copies,
+)
+from virt_preflight.agent.families.versions import HostVersions
+from virt_preflight.agent.options import MigrationOptions
+from virt_preflight.agent.report import Verdict
+from virt_preflight.agent.runner import Known, examine
+from virt_preflight.agent.sources import FileStat, User, Want
+
+UUID = "c2177883-f1bb-47f0-914d-32a22e3a8804"
+XML = f"""<domain type='kvm'><name>g</name><uuid>{UUID}</uuid>
+<memory unit='MiB'>64</memory><vcpu>2</vcpu>
+<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os></domain>"""
+OLD = HostVersions(libvirt=9_000_000, qemu=7_002_000)
+BETWEEN = HostVersions(libvirt=10_000_000, qemu=8_002_000)
+NEW = HostVersions(libvirt=11_003_000, qemu=10_000_000)
+PLAIN = MigrationOptions()
+NO_DISK = GuestCopies(copied=(), targets=frozenset())
+ONE_DISK = GuestCopies(copied=("vda",), targets=frozenset({"vda"}))
+
+
+def problems(yielded: Problems) -> list[Problem]:
+    found = list(yielded)
+    assert all(isinstance(one, Problem) for one in found), found
+    return [one for one in found if isinstance(one, Problem)]
+
+
+def unclear(yielded: Problems) -> list[CouldNotTell]:
+    return [one for one in yielded if isinstance(one, CouldNotTell)]
+
+
+CONFLICTS: list[tuple[Check[[MigrationOptions]], MigrationOptions]] = [
+    (offline_not_persistent, MigrationOptions(offline=True)),
+    (offline_with_storage, MigrationOptions(offline=True, copy_storage_all=True)),
+    (offline_tunnelled, MigrationOptions(offline=True, tunnelled=True)),
+    (postcopy_not_live, MigrationOptions(postcopy=True, live=False)),
+    (postcopy_tunnelled, MigrationOptions(postcopy=True, tunnelled=True)),
+    (tunnelled_not_p2p, MigrationOptions(tunnelled=True, p2p=False)),
+    (tunnelled_parallel, MigrationOptions(tunnelled=True, parallel=True)),
+    (tunnelled_with_uri, MigrationOptions(tunnelled=True, migrateuri="tcp://h2")),
+    (two_copies, MigrationOptions(copy_storage_all=True, copy_storage_inc=True)),
+    (direct, MigrationOptions(direct=True, p2p=False)),
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "options"), CONFLICTS, ids=lambda value: getattr(value, "id", "")
+)
+def test_options_that_contradict_each_other_are_told(
+    asked: Check[[MigrationOptions]], options: MigrationOptions
+) -> None:
+    (problem,) = problems(asked(options))
+    assert problem.subject.startswith("--")
+
+
+def test_each_of_them_alone_is_fine() -> None:
+    assert not list(offline_not_persistent(MigrationOptions(offline=True, persistent=True)))
+    assert not list(offline_with_storage(MigrationOptions(copy_storage_all=True)))
+    assert not list(offline_tunnelled(MigrationOptions(tunnelled=True)))
+    assert not list(postcopy_not_live(MigrationOptions(postcopy=True)))
+    assert not list(postcopy_tunnelled(MigrationOptions(postcopy=True)))
+    assert not list(tunnelled_not_p2p(MigrationOptions(tunnelled=True)))
+    assert not list(tunnelled_parallel(MigrationOptions(parallel=True)))
+    assert not list(tunnelled_with_uri(MigrationOptions(migrateuri="tcp://h2")))
+    assert not list(two_copies(MigrationOptions(copy_storage_inc=True)))
+    assert not list(direct(MigrationOptions(direct=True)))
+
+
+def test_without_options_none_of_them_fires() -> None:
+    assert not list(offline_not_persistent(PLAIN))
+    assert not list(offline_with_storage(PLAIN))
+    assert not list(offline_tunnelled(PLAIN))
+    assert not list(postcopy_not_live(PLAIN))
+    assert not list(postcopy_tunnelled(PLAIN))
+    assert not list(tunnelled_not_p2p(PLAIN))
+    assert not list(tunnelled_parallel(PLAIN))
+    assert not list(tunnelled_with_uri(PLAIN))
+    assert not list(two_copies(PLAIN))
+    assert not list(direct(PLAIN))
+
+
+# ----------------------------------------------------------------------------------- copies
+
+DISKS = """<domain><name>g</name><devices>
+<disk><source file='/a'/><target dev='vda'/></disk>
+<disk><source file='/b'/><target dev='vdb'/><shareable/></disk>
+<disk><source file='/c'/><target dev='sda'/><readonly/></disk>
+<disk device='cdrom'><target dev='sdb'/></disk></devices></domain>"""
+
+
+def test_disks_that_are_written_are_copied() -> None:
+    copies = guest_copies(read_domain(DISKS), PLAIN)
+    assert copies.copied == ("vda",)
+    assert copies.targets == {"vda", "vdb", "sda", "sdb"}
+    named = MigrationOptions(migrate_disks=("vdb",))
+    assert guest_copies(read_domain(DISKS), named).copied == ("vdb",)
+
+
+def test_no_disk_goes_through_a_tunnel() -> None:
+    options = MigrationOptions(tunnelled=True, copy_storage_all=True)
+    assert problems(tunnelled_with_storage(options, ONE_DISK, OLD))
+    assert problems(tunnelled_with_storage(options, NO_DISK, NEW))
+
+
+def test_with_no_disk_to_copy_libvirt_9_0_goes_on() -> None:
+    options = MigrationOptions(tunnelled=True, copy_storage_all=True)
+    assert not list(tunnelled_with_storage(options, NO_DISK, OLD))
+    assert unclear(tunnelled_with_storage(options, NO_DISK, BETWEEN))
+    assert not list(tunnelled_with_storage(PLAIN, ONE_DISK, NEW))
+
+
+def test_a_list_of_disks_without_copy_is_refused_by_newer_libvirts() -> None:
+    options = MigrationOptions(migrate_disks=("vda",))
+    assert problems(disks_not_copied(options, NEW))
+
+
+def test_a_list_of_disks_without_copy_means_nothing_to_libvirt_9_0() -> None:
+    options = MigrationOptions(migrate_disks=("vda",))
+    assert not list(disks_not_copied(options, OLD))
+    assert unclear(disks_not_copied(options, BETWEEN))
+    assert not list(disks_not_copied(PLAIN, NEW))
+
+
+def test_a_disk_that_is_not_there_is_named() -> None:
+    options = MigrationOptions(migrate_disks=("vdz",), copy_storage_all=True)
+    (problem,) = problems(no_such_disk(options, ONE_DISK))
+    assert (problem.subject, problem.found) == ("disk vdz", "vda")
+
+
+def test_disks_that_are_there_can_be_listed() -> None:
+    options = MigrationOptions(migrate_disks=("vda",), copy_storage_all=True)
+    assert not list(no_such_disk(options, ONE_DISK))
+    assert not list(no_such_disk(MigrationOptions(migrate_disks=("vdz",)), ONE_DISK))
+
+
+# --------------------------------------------------------------------------------- addresses
+
+
+@pytest.mark.parametrize(
+    "uri", ["h2", "10.0.0.1:49152", "foo://h2", "h2:49160", "tcp:", "tcp:///", "tcp://:49152"]
+)
+def test_addresses_that_libvirt_refuses(uri: str) -> None:
+    assert problems(bad_migrateuri(MigrationOptions(migrateuri=uri)))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["", "tcp:h2", "tcp:h2:49160", "tcp://h2:49161", "tcp://[fd00::1]", "unix:///s", "rdma://h2"],
+)
+def test_addresses_that_libvirt_takes(uri: str) -> None:
+    assert not list(bad_migrateuri(MigrationOptions(migrateuri=uri)))
+
+
+def test_rdma_wants_a_limit() -> None:
+    rdma = MigrationOptions(migrateuri="rdma://h2")
+    assert problems(rdma_without_limit(rdma, guest_hard_limit(read_domain(XML))))
+
+
+def test_rdma_with_a_limit_and_tcp_without_are_fine() -> None:
+    limited = "<memtune><hard_limit unit='G'>4</hard_limit></memtune></domain>"
+    guest = guest_hard_limit(read_domain(XML.replace("</domain>", limited)))
+    assert guest == GuestHardLimit(present=True)
+    assert not list(rdma_without_limit(MigrationOptions(migrateuri="rdma://h2"), guest))
+    assert not list(rdma_without_limit(PLAIN, GuestHardLimit(present=False)))
+
+
+@pytest.mark.parametrize("uri", ["qemu:///system", "qemu+tcp://localhost/system"])
+def test_a_destination_that_is_the_source_itself(uri: str) -> None:
+    assert problems(same_host(MigrationOptions(desturi=uri)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        PLAIN,
+        MigrationOptions(desturi="qemu+tcp://h2/system"),
+        MigrationOptions(desturi="qemu+unix:///system?socket=/run/other.sock"),
+        MigrationOptions(desturi="qemu:///system", p2p=False),
+    ],
+)
+def test_a_destination_that_may_be_another(options: MigrationOptions) -> None:
+    assert not list(same_host(options))
+
+
+# ---------------------------------------------------------------------------------- --xml
+
+
+def other(old: str, new: str) -> DestinationXml:
+    assert old in XML
+    found = destination_xml(MigrationOptions(xml=XML.replace(old, new).encode()))
+    assert found is not None
+    return found
+
+
+def domain() -> Domain:
+    return read_domain(XML)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "subject"),
+    [
+        ("<name>g", "<name>h", "--xml: name"),
+        ("c2177883", "00000000", "--xml: UUID"),
+        (f"<uuid>{UUID}</uuid>", "", "--xml: UUID"),
+        ("type='kvm'", "type='qemu'", "--xml: type"),
+        (">64<", ">128<", "--xml: memory"),
+        ("<vcpu>2", "<vcpu>4", "--xml: vCPUs"),
+        ("pc-q35-7.2", "pc-q35-7.1", "--xml: machine"),
+    ],
+)
+def test_what_the_guest_can_see_must_stay(old: str, new: str, subject: str) -> None:
+    (problem,) = problems(changed_xml(other(old, new), guest_essentials(domain())))
+    assert problem.subject == subject
+
+
+def test_what_only_the_host_sees_may_change() -> None:
+    guest = guest_essentials(domain())
+    assert not list(changed_xml(other("<os>", "<description>hi</description><os>"), guest))
+    assert not list(changed_xml(other("pc-q35-7.2", "q35"), guest))
+    assert not list(changed_xml(other("unit='MiB'>64", "unit='KiB'>65536"), guest))
+
+
+def test_memory_that_libvirt_adds_up_is_not_compared() -> None:
+    cells = "<cpu><numa><cell id='0' cpus='0' memory='64' unit='MiB'/></numa></cpu></domain>"
+    assert not list(changed_xml(other("</domain>", cells), guest_essentials(domain())))
+
+
+def test_xml_that_is_none_is_told_with_its_line() -> None:
+    bad = destination_xml(MigrationOptions(xml=b"<domain"))
+    assert bad is not None
+    (problem,) = problems(changed_xml(bad, guest_essentials(domain())))
+    assert problem.found.startswith("line 1")
+    assert not list(changed_xml_unjudged(bad))
+
+
+def test_the_rest_of_changed_xml_is_libvirts_to_judge() -> None:
+    assert unclear(changed_xml_unjudged(other("<os>", "<os>")))
+    assert destination_xml(PLAIN) is None
+
+
+# ------------------------------------------------------------------------- the destination
+
+ORDINARY = QemuUser(user=User(name="libvirt-qemu", uid=64055, gid=105), dynamic_ownership=True)
+ROOT = QemuUser(user=User(name="root", uid=0, gid=0), dynamic_ownership=True)
+SYSCTL = "/proc/sys/vm/unprivileged_userfaultfd"
+
+
+def test_userfaultfd_is_read_for_the_user_that_qemu_runs_as() -> None:
+    kept = FakeSource(texts={SYSCTL: "0\n"})
+    assert host_postcopy(kept, ROOT) == HostPostcopy()
+    assert "libvirt-qemu" in host_postcopy(kept, ORDINARY).refusal
+    assert host_postcopy(FakeSource(texts={SYSCTL: "1\n"}), ORDINARY) == HostPostcopy()
+
+
+def test_the_device_may_stand_in_for_the_sysctl() -> None:
+    mays: dict[tuple[str, Want, str], bool] = {
+        ("/dev/userfaultfd", Want.WRITE, "libvirt-qemu"): True
+    }
+    source = FakeSource(texts={SYSCTL: "0\n"}, mays={**mays})
+    assert host_postcopy(source, ORDINARY).unclear
+    assert host_postcopy(FakeSource(), ORDINARY).unclear
+
+
+def test_postcopy_is_refused_where_userfaultfd_is() -> None:
+    options = MigrationOptions(postcopy=True)
+    (problem,) = problems(postcopy_refused(options, HostPostcopy(refusal="no")))
+    assert problem.commands == ("sysctl -w vm.unprivileged_userfaultfd=1",)
+    assert unclear(postcopy_refused(options, HostPostcopy(unclear="perhaps")))
+
+
+def test_without_postcopy_userfaultfd_does_not_matter() -> None:
+    assert not list(postcopy_refused(PLAIN, HostPostcopy(refusal="no")))
+    assert not list(postcopy_refused(MigrationOptions(postcopy=True), HostPostcopy()))
+
+
+SCRIPT = FileStat(kind="file", size_bytes=9, mode=0o755, uid=0, gid=0, device=1, inode=2)
+
+
+def test_scripts_of_the_host_are_found() -> None:
+    source = FakeSource(
+        directories={
+            "/etc/libvirt/hooks": ("network", "qemu", "qemu.d"),
+            "/etc/libvirt/hooks/qemu.d": ("10-site",),
+        },
+        stats={
+            "/etc/libvirt/hooks/qemu": SCRIPT,
+            "/etc/libvirt/hooks/qemu.d/10-site": SCRIPT,
+        },
+    )
+    found = host_hooks(source)
+    assert found.paths == ("/etc/libvirt/hooks/qemu", "/etc/libvirt/hooks/qemu.d/10-site")
+    assert len(problems(hooks(found))) == 2
+    assert host_hooks(FakeSource()) == HostHooks(paths=())
+
+
+def test_a_script_is_noted_and_makes_nobody_unsure() -> None:
+    host = Known(value=HostHooks(paths=("/etc/libvirt/hooks/qemu",)), pace=Pace.FIXED)
+    outcome = examine([hooks], lambda _: host)
+    assert [finding.verdict for finding in outcome.findings] == [Verdict.CLEAR]
+    assert not list(hooks(HostHooks(paths=())))
