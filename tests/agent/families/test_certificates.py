@@ -3,9 +3,11 @@ from virt_preflight.agent.check import CouldNotTell, Problem, Problems
 from virt_preflight.agent.families.certificates import (
     SERVER,
     MigrationCertificates,
+    MigrationWithTls,
     certificates_for,
     client_absent,
     migration_certificates,
+    migration_with_tls,
     server_absent,
 )
 from virt_preflight.agent.families.daemon import QemuConf, QemuUser
@@ -13,7 +15,7 @@ from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.sources import FileStat, SourceError, Unreadable, User, Want
 
 QEMU = QemuUser(user=User(name="libvirt-qemu", uid=64055, gid=105), dynamic_ownership=True)
-TLS = MigrationOptions(tls=True)
+TLS = MigrationWithTls()
 FOLDER = FileStat(kind="dir", size_bytes=0, mode=0o755, uid=0, gid=0, device=1, inode=2)
 ALL = ("ca-cert.pem", "server-cert.pem", "server-key.pem", "client-cert.pem", "client-key.pem")
 
@@ -56,7 +58,7 @@ def test_the_directory_is_the_one_that_libvirt_takes() -> None:
 
 
 def test_a_destination_without_certificates_takes_nobody_with_tls() -> None:
-    found = problems(server_absent(host(), TLS))
+    found = problems(server_absent(TLS, host()))
     assert [problem.subject for problem in found] == [
         "/etc/pki/qemu/ca-cert.pem",
         "/etc/pki/qemu/server-cert.pem",
@@ -66,30 +68,33 @@ def test_a_destination_without_certificates_takes_nobody_with_tls() -> None:
 
 def test_a_key_that_qemu_may_not_read_is_as_good_as_none() -> None:
     (problem,) = problems(
-        server_absent(host("ca-cert.pem", "server-cert.pem", server_key=False), TLS)
+        server_absent(TLS, host("ca-cert.pem", "server-cert.pem", server_key=False))
     )
     assert problem.found == "user libvirt-qemu may not read it"
 
 
 def test_what_nobody_could_look_at_is_left_open() -> None:
     secret = host("ca-cert.pem", "server-cert.pem", server_key=Unreadable("no right"))
-    assert unclear(server_absent(secret, TLS))
+    assert unclear(server_absent(TLS, secret))
 
 
 def test_a_destination_with_certificates_is_fine() -> None:
-    assert not list(server_absent(host(*ALL), TLS))
-    assert not list(server_absent(host(), MigrationOptions()))
+    assert not list(server_absent(TLS, host(*ALL)))
 
 
 def test_a_source_needs_the_authoritys_certificate() -> None:
-    (problem,) = [one for one in client_absent(host(), TLS) if isinstance(one, Problem)]
+    (problem,) = [one for one in client_absent(TLS, host()) if isinstance(one, Problem)]
     assert problem.subject == "/etc/pki/qemu/ca-cert.pem"
 
 
 def test_a_source_may_do_without_a_certificate_of_its_own() -> None:
-    assert len(unclear(client_absent(host("ca-cert.pem"), TLS))) == 2
+    assert len(unclear(client_absent(TLS, host("ca-cert.pem")))) == 2
 
 
 def test_a_source_with_certificates_is_fine() -> None:
-    assert not list(client_absent(host(*ALL), TLS))
-    assert not list(client_absent(host(), MigrationOptions()))
+    assert not list(client_absent(TLS, host(*ALL)))
+
+
+def test_without_tls_nobody_asks_for_certificates() -> None:
+    assert migration_with_tls(MigrationOptions()) is None
+    assert migration_with_tls(MigrationOptions(tls=True)) == TLS

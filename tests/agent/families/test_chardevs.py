@@ -6,6 +6,7 @@ from virt_preflight.agent.families.chardevs import (
     DeviceEnd,
     FileEnd,
     GuestChardevs,
+    GuestPeers,
     SeenChardevs,
     SocketEnd,
     TcpEnd,
@@ -13,6 +14,7 @@ from virt_preflight.agent.families.chardevs import (
     device_absent,
     file_emptied,
     guest_chardevs,
+    guest_peers,
     no_directory,
     path_taken,
     peer_absent,
@@ -219,12 +221,20 @@ def test_a_free_port_is_free() -> None:
     assert not list(port_in_use(LISTENING, at(True, True)))
 
 
-def meeting(*, retries: bool = False, vhost: bool = False) -> GuestChardevs:
+def meeting(*, retries: bool = False, vhost: bool = False) -> GuestPeers:
     end = SocketEnd(subject="c", path="/q/s", listens=False, retries=retries, vhost=vhost)
-    return GuestChardevs(sockets=(end,))
+    return GuestPeers(sockets=(end,))
 
 
 NO_SOCKET = SeenChardevs(kind_by_path={"/q/s": ""})
+
+
+def test_only_what_connects_has_peers() -> None:
+    both = GuestChardevs(
+        sockets=(*meeting().sockets, SocketEnd(subject="l", path="/q/l", listens=True))
+    )
+    assert guest_peers(both) == meeting()
+    assert guest_peers(LISTENING) is None
 
 
 def test_a_socket_to_connect_to_must_be_there() -> None:
@@ -243,12 +253,12 @@ def test_who_retries_may_wait_for_the_socket() -> None:
 
 
 def test_a_listener_on_the_host_itself_is_seen_and_one_elsewhere_is_not_tried() -> None:
-    own = GuestChardevs(ports=(TcpEnd(subject="s", host="127.0.0.1", port=7788, listens=False),))
+    own = GuestPeers(ports=(TcpEnd(subject="s", host="127.0.0.1", port=7788, listens=False),))
     seen = SeenChardevs(free_by_end={("127.0.0.1", 7788): True})
     assert problems(peer_absent(own, seen, LABELLING))
     taken = SeenChardevs(free_by_end={("127.0.0.1", 7788): False})
     assert not list(peer_absent(own, taken, LABELLING))
-    far = GuestChardevs(ports=(TcpEnd(subject="s", host="10.0.0.9", port=708, listens=False),))
+    far = GuestPeers(ports=(TcpEnd(subject="s", host="10.0.0.9", port=708, listens=False),))
     assert unclear(peer_absent(far, SeenChardevs(), LABELLING))
 
 

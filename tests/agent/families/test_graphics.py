@@ -7,11 +7,13 @@ from virt_preflight.agent.fact import Unknown
 from virt_preflight.agent.families.certificates import Certificates
 from virt_preflight.agent.families.daemon import QemuConf, QemuUser
 from virt_preflight.agent.families.graphics import (
+    GraphicsCertificates,
     GuestGraphics,
     HostGraphics,
     SeenGraphics,
     Server,
     address_not_here,
+    graphics_certificates,
     guest_graphics,
     host_graphics,
     network_unusable,
@@ -28,9 +30,7 @@ from virt_preflight.agent.families.machine import SeenCapabilities
 from virt_preflight.agent.sources import FileStat, User, Want
 
 QEMU = QemuUser(user=User(name="libvirt-qemu", uid=64055, gid=105), dynamic_ownership=True)
-PLAIN = HostGraphics(
-    address_by_kind={"vnc": "127.0.0.1", "spice": "127.0.0.1"}, certificates_by_kind={}
-)
+PLAIN = HostGraphics(address_by_kind={"vnc": "127.0.0.1", "spice": "127.0.0.1"})
 
 
 def problems(yielded: Problems) -> list[Problem]:
@@ -127,9 +127,12 @@ def test_what_qemu_conf_says_of_servers_is_read() -> None:
     conf = QemuConf(
         value_by_key={"vnc_listen": '"0.0.0.0"', "vnc_tls": "1", "vnc_tls_x509_cert_dir": '"/c"'}
     )
-    assert host_graphics(source, conf, QEMU) == HostGraphics(
-        address_by_kind={"vnc": "0.0.0.0", "spice": "127.0.0.1"},
-        certificates_by_kind={
+    host = HostGraphics(
+        address_by_kind={"vnc": "0.0.0.0", "spice": "127.0.0.1"}, with_tls=frozenset({"vnc"})
+    )
+    assert host_graphics(conf) == host
+    assert graphics_certificates(source, conf, host, QEMU) == GraphicsCertificates(
+        by_kind={
             "vnc": Certificates(
                 directory="/c",
                 fault_by_name={
@@ -270,10 +273,10 @@ def test_a_render_node_that_is_there_is_fine() -> None:
     assert not list(no_render_node(guest, seen))
 
 
-def with_tls(kind: str, fault: str) -> HostGraphics:
+def with_tls(kind: str, fault: str) -> GraphicsCertificates:
     names = ("ca-cert.pem", "server-cert.pem", "server-key.pem")
     files = Certificates(directory="/c", fault_by_name=dict.fromkeys(names, fault))
-    return HostGraphics(address_by_kind={}, certificates_by_kind={kind: files})
+    return GraphicsCertificates(by_kind={kind: files})
 
 
 def test_tls_without_certificates_shows_no_screen() -> None:
@@ -292,6 +295,7 @@ def test_secure_spice_needs_spice_tls() -> None:
 
 
 def test_secure_spice_with_tls_and_plain_spice_without_are_fine() -> None:
+    secure = HostGraphics(address_by_kind={}, with_tls=frozenset({"spice"}))
     guest = one(kind="spice", wants_tls="defaultMode secure")
-    assert not list(spice_tls_off(guest, with_tls("spice", "")))
+    assert not list(spice_tls_off(guest, secure))
     assert not list(spice_tls_off(one(kind="spice"), PLAIN))

@@ -11,6 +11,9 @@ from virt_preflight.agent.families.options import (
     GuestHardLimit,
     HostHooks,
     HostPostcopy,
+    ListedDisks,
+    PostcopyWanted,
+    TunnelledCopy,
     bad_migrateuri,
     changed_xml,
     changed_xml_unjudged,
@@ -23,6 +26,7 @@ from virt_preflight.agent.families.options import (
     hooks,
     host_hooks,
     host_postcopy,
+    listed_disks,
     no_such_disk,
     offline_not_persistent,
     offline_tunnelled,
@@ -30,8 +34,10 @@ from virt_preflight.agent.families.options import (
     postcopy_not_live,
     postcopy_refused,
     postcopy_tunnelled,
+    postcopy_wanted,
     rdma_without_limit,
     same_host,
+    tunnelled_copy,
     tunnelled_not_p2p,
     tunnelled_parallel,
     tunnelled_with_storage,
@@ -52,7 +58,6 @@ OLD = HostVersions(libvirt=9_000_000, qemu=7_002_000)
 BETWEEN = HostVersions(libvirt=10_000_000, qemu=8_002_000)
 NEW = HostVersions(libvirt=11_003_000, qemu=10_000_000)
 PLAIN = MigrationOptions()
-NO_DISK = GuestCopies(copied=(), targets=frozenset())
 ONE_DISK = GuestCopies(copied=("vda",), targets=frozenset({"vda"}))
 
 
@@ -135,27 +140,27 @@ def test_disks_that_are_written_are_copied() -> None:
 
 def test_no_disk_goes_through_a_tunnel() -> None:
     options = MigrationOptions(tunnelled=True, copy_storage_all=True)
-    assert problems(tunnelled_with_storage(options, ONE_DISK, OLD))
-    assert problems(tunnelled_with_storage(options, NO_DISK, NEW))
+    assert tunnelled_copy(options, ONE_DISK) == TunnelledCopy(disks=("vda",))
+    assert problems(tunnelled_with_storage(TunnelledCopy(disks=("vda",)), OLD))
+    assert problems(tunnelled_with_storage(TunnelledCopy(disks=()), NEW))
 
 
 def test_with_no_disk_to_copy_libvirt_9_0_goes_on() -> None:
-    options = MigrationOptions(tunnelled=True, copy_storage_all=True)
-    assert not list(tunnelled_with_storage(options, NO_DISK, OLD))
-    assert unclear(tunnelled_with_storage(options, NO_DISK, BETWEEN))
-    assert not list(tunnelled_with_storage(PLAIN, ONE_DISK, NEW))
+    assert not list(tunnelled_with_storage(TunnelledCopy(disks=()), OLD))
+    assert unclear(tunnelled_with_storage(TunnelledCopy(disks=()), BETWEEN))
+    assert tunnelled_copy(PLAIN, ONE_DISK) is None
 
 
 def test_a_list_of_disks_without_copy_is_refused_by_newer_libvirts() -> None:
-    options = MigrationOptions(migrate_disks=("vda",))
-    assert problems(disks_not_copied(options, NEW))
+    assert listed_disks(MigrationOptions(migrate_disks=("vda",))) == ListedDisks()
+    assert problems(disks_not_copied(ListedDisks(), NEW))
 
 
 def test_a_list_of_disks_without_copy_means_nothing_to_libvirt_9_0() -> None:
-    options = MigrationOptions(migrate_disks=("vda",))
-    assert not list(disks_not_copied(options, OLD))
-    assert unclear(disks_not_copied(options, BETWEEN))
-    assert not list(disks_not_copied(PLAIN, NEW))
+    assert not list(disks_not_copied(ListedDisks(), OLD))
+    assert unclear(disks_not_copied(ListedDisks(), BETWEEN))
+    assert listed_disks(PLAIN) is None
+    assert listed_disks(MigrationOptions(migrate_disks=("vda",), copy_storage_inc=True)) is None
 
 
 def test_a_disk_that_is_not_there_is_named() -> None:
@@ -299,15 +304,15 @@ def test_the_device_may_stand_in_for_the_sysctl() -> None:
 
 
 def test_postcopy_is_refused_where_userfaultfd_is() -> None:
-    options = MigrationOptions(postcopy=True)
-    (problem,) = problems(postcopy_refused(options, HostPostcopy(refusal="no")))
+    (problem,) = problems(postcopy_refused(PostcopyWanted(), HostPostcopy(refusal="no")))
     assert problem.commands == ("sysctl -w vm.unprivileged_userfaultfd=1",)
-    assert unclear(postcopy_refused(options, HostPostcopy(unclear="perhaps")))
+    assert unclear(postcopy_refused(PostcopyWanted(), HostPostcopy(unclear="perhaps")))
 
 
 def test_without_postcopy_userfaultfd_does_not_matter() -> None:
-    assert not list(postcopy_refused(PLAIN, HostPostcopy(refusal="no")))
-    assert not list(postcopy_refused(MigrationOptions(postcopy=True), HostPostcopy()))
+    assert postcopy_wanted(PLAIN) is None
+    assert postcopy_wanted(MigrationOptions(postcopy=True)) == PostcopyWanted()
+    assert not list(postcopy_refused(PostcopyWanted(), HostPostcopy()))
 
 
 SCRIPT = FileStat(kind="file", size_bytes=9, mode=0o755, uid=0, gid=0, device=1, inode=2)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
-from virt_preflight.agent.fact import Pace, Unknown, have
+from virt_preflight.agent.fact import Pace, Unknown, have, need
 from virt_preflight.agent.families.daemon import QemuConf, QemuUser
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.report import Phase, Severity, Side
@@ -38,6 +38,11 @@ class Certificates:
                     found=fault,
                     commands=(f"ls -l {shlex.quote(path)}",),
                 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationWithTls:
+    """The guest is moved with --tls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +82,12 @@ def _fault(source: Source, path: str, qemu: QemuUser) -> str | Unknown:
     return "" if readable else f"user {qemu.user.name} may not read it"
 
 
+@need
+def migration_with_tls(options: MigrationOptions) -> MigrationWithTls | None:
+    """None without: what a host has of certificates then does not matter."""
+    return MigrationWithTls() if options.tls else None
+
+
 @have(Pace.FIXED)
 def migration_certificates(source: Source, conf: QemuConf, qemu: QemuUser) -> MigrationCertificates:
     """Both roles: a host is one's source and another's destination."""
@@ -92,14 +103,13 @@ def migration_certificates(source: Source, conf: QemuConf, qemu: QemuUser) -> Mi
     title="no certificates to be migrated to with TLS",
     remedy="Put the host's certificate, its key and the CA's certificate there, readable for QEMU.",
 )
-def server_absent(host: MigrationCertificates, options: MigrationOptions) -> Problems:
+def server_absent(_tls: MigrationWithTls, host: MigrationCertificates) -> Problems:
     """With --tls the destination's QEMU shows a certificate, and checks that of the source.
 
     Error: "unable to execute QEMU command 'object-add': Unable to access credentials
     /etc/pki/qemu/ca-cert.pem: No such file or directory" (QEMU, crypto/tlscredsx509.c).
     """
-    if options.tls:
-        yield from host.certificates.faults(SERVER)
+    yield from host.certificates.faults(SERVER)
 
 
 @check(
@@ -110,15 +120,13 @@ def server_absent(host: MigrationCertificates, options: MigrationOptions) -> Pro
     side=Side.SOURCE,
     phase=Phase.PERFORM,
 )
-def client_absent(host: MigrationCertificates, options: MigrationOptions) -> Problems:
+def client_absent(_tls: MigrationWithTls, host: MigrationCertificates) -> Problems:
     """With --tls the source's QEMU needs the CA's certificate, and mostly one of its own.
 
     It can do without its own only when the destination does not verify its clients
     (migrate_tls_x509_verify = 0), which the source cannot know.
     Error: "Unable to access credentials /etc/pki/qemu/ca-cert.pem: No such file or directory".
     """
-    if not options.tls:
-        return
     yield from host.certificates.faults(CLIENT[:1])
     for found in host.certificates.faults(CLIENT[1:]):
         if isinstance(found, Problem):

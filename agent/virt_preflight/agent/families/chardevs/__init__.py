@@ -16,9 +16,11 @@ from virt_preflight.agent.families.chardevs.guest import (
     End,
     FileEnd,
     GuestChardevs,
+    GuestPeers,
     SocketEnd,
     TcpEnd,
     guest_chardevs,
+    guest_peers,
 )
 from virt_preflight.agent.families.chardevs.host import (
     SeenChardevs,
@@ -34,6 +36,7 @@ __all__ = (
     "End",
     "FileEnd",
     "GuestChardevs",
+    "GuestPeers",
     "SeenChardevs",
     "SocketEnd",
     "TcpEnd",
@@ -42,6 +45,7 @@ __all__ = (
     "device_absent",
     "file_emptied",
     "guest_chardevs",
+    "guest_peers",
     "is_loopback",
     "kinds_of",
     "made_here",

@@ -7,7 +7,7 @@ import shlex
 
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.fact import Unknown
-from virt_preflight.agent.families.chardevs.guest import GuestChardevs
+from virt_preflight.agent.families.chardevs.guest import GuestChardevs, GuestPeers
 from virt_preflight.agent.families.chardevs.host import SeenChardevs, made_here
 from virt_preflight.agent.families.daemon import QemuUser
 from virt_preflight.agent.report import Phase, Severity
@@ -140,7 +140,7 @@ def port_in_use(guest: GuestChardevs, seen: SeenChardevs) -> Problems:
     title="nobody to connect a device to",
     remedy="Start who listens there, or let QEMU retry with <reconnect enabled='yes'>.",
 )
-def peer_absent(guest: GuestChardevs, seen: SeenChardevs, qemu: QemuUser) -> Problems:
+def peer_absent(guest: GuestPeers, seen: SeenChardevs, qemu: QemuUser) -> Problems:
     """QEMU connects when it starts, and gives up unless it is told to retry.
 
     With dynamic ownership libvirt first labels a socket file, which must be there even then.
@@ -148,7 +148,7 @@ def peer_absent(guest: GuestChardevs, seen: SeenChardevs, qemu: QemuUser) -> Pro
     /run/peer.sock: No such file or directory" (security_dac.c).
     """
     for end in guest.sockets:
-        if end.listens or (end.retries and (end.vhost or not qemu.dynamic_ownership)):
+        if end.retries and (end.vhost or not qemu.dynamic_ownership):
             continue
         match seen.kind_by_path.get(end.path):
             case "socket":
@@ -162,7 +162,7 @@ def peer_absent(guest: GuestChardevs, seen: SeenChardevs, qemu: QemuUser) -> Pro
                     found=f"a {kind}" if kind else "not there",
                 )
     for port in guest.ports:
-        if port.listens or port.retries:
+        if port.retries:
             continue
         where = f"{port.host} port {port.port}"
         match seen.free_by_end.get((port.host, port.port)):

@@ -72,6 +72,24 @@ class GuestChardevs:
     devices: tuple[DeviceEnd, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestPeers:
+    """A guest whose character devices connect to somebody."""
+
+    sockets: tuple[SocketEnd, ...] = ()
+    ports: tuple[TcpEnd, ...] = ()
+
+
+@need
+def guest_peers(guest: GuestChardevs) -> GuestPeers | None:
+    """Of its sockets and ports those that somebody else listens on."""
+    peers = GuestPeers(
+        sockets=tuple(end for end in guest.sockets if not end.listens),
+        ports=tuple(end for end in guest.ports if not end.listens),
+    )
+    return peers if peers != GuestPeers() else None
+
+
 @need
 def guest_chardevs(domain: Domain) -> GuestChardevs | None:
     """Also the log of any of them, an entropy daemon's socket, and those of vhost-user."""

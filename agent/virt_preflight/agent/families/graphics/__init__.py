@@ -16,19 +16,23 @@ from virt_preflight.agent.families.graphics.checks import (
 )
 from virt_preflight.agent.families.graphics.guest import GuestGraphics, Server, guest_graphics
 from virt_preflight.agent.families.graphics.host import (
+    GraphicsCertificates,
     HostGraphics,
     SeenGraphics,
+    graphics_certificates,
     host_graphics,
     listening,
     seen_graphics,
 )
 
 __all__ = (
+    "GraphicsCertificates",
     "GuestGraphics",
     "HostGraphics",
     "SeenGraphics",
     "Server",
     "address_not_here",
+    "graphics_certificates",
     "guest_graphics",
     "host_graphics",
     "listening",

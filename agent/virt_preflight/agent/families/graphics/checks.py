@@ -10,7 +10,12 @@ from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.fact import Unknown
 from virt_preflight.agent.families.certificates import SERVER
 from virt_preflight.agent.families.graphics.guest import GuestGraphics, Server
-from virt_preflight.agent.families.graphics.host import HostGraphics, SeenGraphics, listening
+from virt_preflight.agent.families.graphics.host import (
+    GraphicsCertificates,
+    HostGraphics,
+    SeenGraphics,
+    listening,
+)
 from virt_preflight.agent.families.machine import SeenCapabilities
 from virt_preflight.agent.report import Severity
 
@@ -186,14 +191,14 @@ def no_render_node(guest: GuestGraphics, seen: SeenGraphics) -> Problems:
     title="no certificates for the screen",
     remedy="Put certificate, key and CA there for QEMU to read, or set vnc_tls or spice_tls to 0.",
 )
-def no_certificates(guest: GuestGraphics, host: HostGraphics) -> Problems:
+def no_certificates(guest: GuestGraphics, host: GraphicsCertificates) -> Problems:
     """With vnc_tls or spice_tls in qemu.conf every such server of the host needs certificates.
 
     Error: "Unable to access credentials /etc/pki/qemu/ca-cert.pem: No such file or directory".
     """
     for kind in dict.fromkeys(server.kind for server in guest.servers if server.offers):
-        if kind in host.certificates_by_kind:
-            yield from host.certificates_by_kind[kind].faults(SERVER)
+        if kind in host.by_kind:
+            yield from host.by_kind[kind].faults(SERVER)
 
 
 @check(
@@ -209,5 +214,5 @@ def spice_tls_off(guest: GuestGraphics, host: HostGraphics) -> Problems:
     allocation of spice TLS port requested but spice TLS is disabled in qemu.conf" (qemu/).
     """
     for server in guest.servers:
-        if server.wants_tls and server.offers and "spice" not in host.certificates_by_kind:
+        if server.wants_tls and server.offers and "spice" not in host.with_tls:
             yield Problem(subject=server.subject, wanted="spice_tls = 1", found=server.wants_tls)

@@ -24,7 +24,14 @@ class HostGraphics:
     """What qemu.conf says of servers: where they listen by default, and whether with TLS."""
 
     address_by_kind: Mapping[str, str]
-    certificates_by_kind: Mapping[str, Certificates]  # of those that have TLS on
+    with_tls: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphicsCertificates:
+    """The certificates of the servers that have TLS on."""
+
+    by_kind: Mapping[str, Certificates]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +48,28 @@ class SeenGraphics:
 
 
 @have(Pace.FIXED)
-def host_graphics(source: Source, conf: QemuConf, qemu: QemuUser) -> HostGraphics:
+def host_graphics(conf: QemuConf) -> HostGraphics:
     """vnc_listen, vnc_tls and their like for spice."""
     return HostGraphics(
         address_by_kind={
             kind: conf.string(f"{kind}_listen") or "127.0.0.1" for kind in ("vnc", "spice")
         },
-        certificates_by_kind={
+        with_tls=frozenset(
+            kind for kind in ("vnc", "spice") if conf.flag(f"{kind}_tls", default=False)
+        ),
+    )
+
+
+@have(Pace.FIXED)
+def graphics_certificates(
+    source: Source, conf: QemuConf, host: HostGraphics, qemu: QemuUser
+) -> GraphicsCertificates:
+    """QEMU reads them as the user that it runs as."""
+    return GraphicsCertificates(
+        by_kind={
             kind: certificates_for(kind, SERVER, source, conf, qemu)
-            for kind in ("vnc", "spice")
-            if conf.flag(f"{kind}_tls", default=False)
-        },
+            for kind in sorted(host.with_tls)
+        }
     )
 
 

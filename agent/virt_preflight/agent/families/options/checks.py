@@ -12,6 +12,9 @@ from virt_preflight.agent.families.options.guest import (
     GuestCopies,
     GuestEssentials,
     GuestHardLimit,
+    ListedDisks,
+    PostcopyWanted,
+    TunnelledCopy,
 )
 from virt_preflight.agent.families.options.host import HostHooks, HostPostcopy
 from virt_preflight.agent.families.versions import HostVersions
@@ -179,18 +182,14 @@ def tunnelled_with_uri(options: MigrationOptions) -> Problems:
     side=Side.SOURCE,
     phase=Phase.BEGIN,
 )
-def tunnelled_with_storage(
-    options: MigrationOptions, copies: GuestCopies, versions: HostVersions
-) -> Problems:
+def tunnelled_with_storage(wanted: TunnelledCopy, versions: HostVersions) -> Problems:
     """Disks are copied over NBD, which does not go through the tunnel.
 
     Error: "migration of non-shared storage is not supported with tunnelled migration and this
     QEMU" (qemuMigrationSrcBeginPhase); libvirt 9.0 goes on and fails when it copies the first
     disk: "argument key 'host' must not have null value".
     """
-    if not (options.tunnelled and options.copies_storage):
-        return
-    if copies.copied or versions.libvirt >= STRICT_LIBVIRT:
+    if wanted.disks or versions.libvirt >= STRICT_LIBVIRT:
         yield Problem(subject="--tunnelled", wanted="no --copy-storage-...", found="it is given")
     elif versions.libvirt > LENIENT_LIBVIRT:
         yield CouldNotTell(
@@ -236,20 +235,18 @@ def direct(options: MigrationOptions) -> Problems:
 @check(
     "options.disks-not-copied",
     Severity.BLOCKER,
-    title="--migrate-disks without --copy-storage-...",
+    title="--migrate-disks without --copy-storage",
     remedy="Add --copy-storage-all or --copy-storage-inc, or leave --migrate-disks out.",
     side=Side.SOURCE,
     phase=Phase.BEGIN,
 )
-def disks_not_copied(options: MigrationOptions, versions: HostVersions) -> Problems:
+def disks_not_copied(_listed: ListedDisks, versions: HostVersions) -> Problems:
     """The list says which disks are copied when disks are copied.
 
     Error since some libvirt after 9.0: "use of 'VIR_MIGRATE_PARAM_MIGRATE_DISKS' requires use of
     'VIR_MIGRATE_NON_SHARED_DISK' or 'VIR_MIGRATE_NON_SHARED_INC' flag"
     (qemuMigrationSrcBeginPhase). Earlier ones pay no attention to the list.
     """
-    if not options.migrate_disks or options.copies_storage:
-        return
     if versions.libvirt >= STRICT_LIBVIRT:
         yield Problem(subject="--migrate-disks", wanted="--copy-storage-...", found="not given")
     elif versions.libvirt > LENIENT_LIBVIRT:
@@ -421,14 +418,12 @@ def changed_xml_unjudged(xml: DestinationXml) -> Problems:
     title="post-copy is not allowed on the host",
     remedy="Allow it with sysctl, or move without --postcopy.",
 )
-def postcopy_refused(options: MigrationOptions, host: HostPostcopy) -> Problems:
+def postcopy_refused(_wanted: PostcopyWanted, host: HostPostcopy) -> Problems:
     """QEMU fetches missing pages by userfaultfd(2), which the kernel may keep from ordinary users.
 
     Error: "unable to execute QEMU command 'migrate-set-capabilities': Postcopy is not supported"
     (postcopy_ram_supported_by_host, QEMU's migration/postcopy-ram.c).
     """
-    if not options.postcopy:
-        return
     if host.refusal:
         yield Problem(
             subject="userfaultfd",

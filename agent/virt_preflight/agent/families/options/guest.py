@@ -49,6 +49,23 @@ class GuestCopies:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListedDisks:
+    """Disks are listed, and none are to be copied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelledCopy:
+    """Disks are to be copied, and the migration goes through a tunnel."""
+
+    disks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostcopyWanted:
+    """The guest is moved with --postcopy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuestHardLimit:
     """Whether the guest has `<memtune><hard_limit>`."""
 
@@ -100,6 +117,28 @@ def guest_copies(domain: Domain, options: MigrationOptions) -> GuestCopies:
         and disk.find("source") is not None
     )
     return GuestCopies(copied=copied, targets=frozenset(names))
+
+
+@need
+def listed_disks(options: MigrationOptions) -> ListedDisks | None:
+    """None when disks are copied, or none are listed."""
+    if options.copies_storage or not options.migrate_disks:
+        return None
+    return ListedDisks()
+
+
+@need
+def tunnelled_copy(options: MigrationOptions, copies: GuestCopies) -> TunnelledCopy | None:
+    """None unless both are asked for."""
+    if not (options.tunnelled and options.copies_storage):
+        return None
+    return TunnelledCopy(disks=copies.copied)
+
+
+@need
+def postcopy_wanted(options: MigrationOptions) -> PostcopyWanted | None:
+    """None without --postcopy."""
+    return PostcopyWanted() if options.postcopy else None
 
 
 @need
