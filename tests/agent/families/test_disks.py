@@ -808,7 +808,20 @@ def test_libvirt_makes_no_block_device() -> None:
         "<disk type='block' device='disk'><driver type='raw'/><source dev='/dev/vg/a'/>"
         "<target dev='vda'/></disk>"
     )
-    assert one(copy_needs_target(wanted, look(wanted, host()), COPY)).wanted == "/dev/vg/a"
+    assert one(copy_needs_target(wanted, look(wanted, host()), COPY)).wanted == (
+        "an image at /dev/vg/a"
+    )
+
+
+def test_a_volume_cannot_be_copied_into_incrementally_be_it_there() -> None:
+    wanted = guest(VOLUME)
+    known = json.dumps({"path": "/images/v", "xml": "<volume/>"})
+    seen = look(
+        wanted,
+        host({"/images/v": file()}, {"/images/v": info()}, {("volume", "images", "v"): known}),
+    )
+    assert "incrementally" in one(copy_needs_target(wanted, seen, INC)).found
+    assert not list(copy_needs_target(wanted, seen, COPY))
 
 
 def test_the_image_to_copy_into_has_to_be_of_the_same_size() -> None:
@@ -832,11 +845,11 @@ def test_a_larger_block_device_is_left_open() -> None:
 
 
 def copies(
-    qemu: QemuUser, *, volume: str | SourceError | None = None, searched: bool = True
+    qemu: QemuUser, *, listed: str | SourceError = "[]", searched: bool = True
 ) -> SeenCopies:
     wanted = guest(disk())
     source = FakeSource(
-        answers={("volume", "images", "a"): volume or Absent("no storage vol")},
+        answers={("pool-volumes", "images"): listed},
         mays={("/images", Want.EXECUTE, QEMU.name): searched},
     )
     seen = look(wanted, source)
@@ -844,12 +857,12 @@ def copies(
 
 
 def test_a_pool_that_lists_what_is_gone_makes_no_image() -> None:
-    ghost = copies(OWNING, volume=json.dumps({"path": "/images/a", "xml": "<volume/>"}))
+    ghost = copies(OWNING, listed='["b", "a"]')
     problem = one(copy_into_ghost(ghost))
     assert problem.commands == ("virsh pool-refresh images",)
     assert not list(copy_not_openable(ghost))
-    assert not list(copy_into_ghost(copies(OWNING)))
-    silent = copies(OWNING, volume=Unreadable("libvirtd does not answer"))
+    assert not list(copy_into_ghost(copies(OWNING, listed='["b"]')))
+    silent = copies(OWNING, listed=Unreadable("libvirtd does not answer"))
     assert open_question(copy_into_ghost(silent)).why == "libvirtd does not answer"
 
 

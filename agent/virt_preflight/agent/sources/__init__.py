@@ -143,6 +143,7 @@ QUESTIONS = {
     "network-ports": "JSON [xml] of the network with that name",
     "nwfilters": "JSON [{name, xml}]",
     "pools": "JSON [{name, active, xml}]",
+    "pool-volumes": "JSON [name] that the active pool of that name lists, be it gone meanwhile",
     "volume": "JSON {path, xml}; arguments: pool, volume",
     "secrets": "JSON [{uuid, usage_type, usage_id, has_value: true/false/null}]",
     "node-devices": "JSON [{name, xml}] of PCI, USB, SCSI, mdev devices",

@@ -65,7 +65,12 @@ def copy_needs_target(guest: GuestDisks, seen: SeenDisks, options: MigrationOpti
     for disk in _to_make(guest, seen, options):
         if disk.top.kind in ("file", "volume") and not options.copy_storage_inc:
             continue
-        yield Problem(subject=disk.subject, wanted=disk.top.said, found="nothing there")
+        if disk.top.kind == "volume":
+            # libvirt does not even look whether the volume is there.
+            found = "a volume, which libvirt refuses to copy into incrementally"
+        else:
+            found = "nothing there"
+        yield Problem(subject=disk.subject, wanted=f"an image at {disk.top.said}", found=found)
 
 
 @check(
