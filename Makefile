@@ -7,7 +7,7 @@ LAB := $(BIN)/python -m tests.lab
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lab-up lab-down lab-score format generate constraints wheels clean
+.PHONY: help demo test lint bench lab-up lab-down lab-score recordings format generate constraints wheels clean
 
 help:
 	@echo 'make demo       show the main job: real libvirt hosts as root, recorded ones otherwise'
@@ -16,6 +16,7 @@ help:
 	@echo 'make bench      measure, each figure beside its baseline of the same run'
 	@echo 'make lab-up     bring up real libvirt hosts in network namespaces (root); lab-down ends them'
 	@echo 'make lab-score  every scenario: the dry run, then the real migration; build/lab-score.json'
+	@echo 'make recordings record hosts of the lab anew, for tests without root (root)'
 	@echo 'make wheels     the distributions to install on hosts, in dist/'
 	@echo 'make constraints  pin the newest versions of everything'
 	@echo 'make generate   write the generated files anew: protobuf code, agent/CHECKS.md'
@@ -41,6 +42,9 @@ lab-up: $(READY)
 
 lab-down: $(READY)
 	$(LAB) down
+
+recordings: $(READY)
+	$(BIN)/python -m tests.lab.recorded
 
 lab-score: $(READY)
 	$(LAB) score
