@@ -51,9 +51,9 @@ from virt_preflight.agent.families.disks import (
     wrong_size,
 )
 from virt_preflight.agent.families.disks.guest import DacLabel, Server, domain_dac
-from virt_preflight.agent.families.disks.images import local_path, sniffed
+from virt_preflight.agent.families.disks.images import DiskOpenings, local_path, sniffed
 from virt_preflight.agent.families.disks.pools import SeenCopies, SeenPools
-from virt_preflight.agent.families.disks.sharing import canonical
+from virt_preflight.agent.families.disks.sharing import SeenSharing, canonical
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.sources import (
@@ -507,8 +507,8 @@ def opened(
     kind: str = "ext4",
     xml: str = "",
     top: str = "",
-) -> list[Problem | CouldNotTell]:
-    """What is said of /images/a, which QEMU's user may open so now."""
+) -> tuple[GuestDisks, DiskOpenings, SeenDisks]:
+    """/images/a, which QEMU's user may open so now."""
     wanted = guest(xml or disk(), top=top)
     source = FakeSource(
         stats={"/images/a": found},
@@ -526,12 +526,18 @@ def opened(
         },
     )
     seen = look(wanted, source)
-    openings = disk_openings(source, wanted, seen, qemu)
-    return [*unreadable(wanted, openings, seen), *unwritable(wanted, openings, seen)]
+    return wanted, disk_openings(source, wanted, seen, qemu), seen
+
+
+def said(
+    asked: tuple[GuestDisks, DiskOpenings, SeenDisks],
+) -> list[Problem | CouldNotTell]:
+    """By both checks."""
+    return [*unreadable(*asked), *unwritable(*asked)]
 
 
 def test_root_s_file_is_not_for_qemu_without_dynamic_ownership() -> None:
-    assert one(opened(LEAVING, file())) == Problem(
+    assert one(said(opened(LEAVING, file()))) == Problem(
         subject="vda",
         wanted="/images/a readable for libvirt-qemu",
         found="mode 0600, owner 0:0",
@@ -539,41 +545,44 @@ def test_root_s_file_is_not_for_qemu_without_dynamic_ownership() -> None:
 
 
 def test_dynamic_ownership_gives_it_to_qemu() -> None:
-    assert not opened(OWNING, file())
+    assert not said(opened(OWNING, file()))
 
 
 def test_a_readable_file_fails_when_the_guest_is_to_run() -> None:
-    problem = one(opened(LEAVING, file(mode=0o644), now=(True, False)))
+    asked = opened(LEAVING, file(mode=0o644), now=(True, False))
+    assert not list(unreadable(*asked))
+    problem = one(unwritable(*asked))
     assert problem.wanted == "/images/a writable for libvirt-qemu"
 
 
 def test_a_read_only_disk_need_not_be_writable() -> None:
     xml = disk(inside="<readonly/><backingStore/>")
-    assert not opened(LEAVING, file(mode=0o644), now=(True, False), xml=xml)
+    asked = opened(LEAVING, file(mode=0o644), now=(True, False), xml=xml)
+    assert not list(unwritable(*asked))
 
 
 def test_a_new_owner_keeps_the_mode() -> None:
-    problem = one(opened(OWNING, file(mode=0o400)))
+    problem = one(said(opened(OWNING, file(mode=0o400))))
     assert problem.wanted == "/images/a writable for libvirt-qemu"
-    assert "readable" in one(opened(OWNING, file(mode=0o066), now=(True, True))).wanted
+    assert "readable" in one(said(opened(OWNING, file(mode=0o066), now=(True, True)))).wanted
 
 
 def test_a_shut_directory_is_named() -> None:
-    problem = one(opened(OWNING, file(mode=0o666), reach=False))
+    problem = one(said(opened(OWNING, file(mode=0o666), reach=False)))
     assert problem.found == "libvirt-qemu may not search /images"
     assert problem.commands == ("setfacl -m u:libvirt-qemu:x /images",)
 
 
 def test_a_label_without_relabelling_leaves_the_owner() -> None:
     xml = disk(label="<seclabel model='dac' relabel='no'/>")
-    assert "readable" in one(opened(OWNING, file(), xml=xml)).wanted
+    assert "readable" in one(said(opened(OWNING, file(), xml=xml))).wanted
 
 
 def test_a_label_for_somebody_else_shuts_qemu_out() -> None:
     label = "<seclabel model='dac' relabel='yes'><label>+0:+0</label></seclabel>"
     xml = disk(label=label)
     found = file(uid=64055, gid=64055)
-    assert "readable" in one(opened(OWNING, found, xml=xml, now=(True, True))).wanted
+    assert "readable" in one(said(opened(OWNING, found, xml=xml, now=(True, True)))).wanted
 
 
 def test_a_guest_that_runs_as_another_user_is_asked_for_as_that() -> None:
@@ -591,18 +600,18 @@ def test_a_guest_that_runs_as_another_user_is_asked_for_as_that() -> None:
 
 
 def test_on_nfs_that_squashes_root_nobody_is_given_a_file() -> None:
-    assert "readable" in one(opened(OWNING, file(), root=False, kind="nfs4")).wanted
+    assert "readable" in one(said(opened(OWNING, file(), root=False, kind="nfs4"))).wanted
     mine = file(uid=64055, gid=64055)
-    assert not opened(OWNING, mine, root=False, kind="nfs4", now=(True, True))
+    assert not said(opened(OWNING, mine, root=False, kind="nfs4", now=(True, True)))
 
 
 def test_on_nfs_that_trusts_root_it_is() -> None:
-    assert not opened(OWNING, file(), kind="nfs4")
+    assert not said(opened(OWNING, file(), kind="nfs4"))
 
 
 def test_where_owners_cannot_be_told_it_is_left_open() -> None:
-    said = open_question(opened(OWNING, file(), kind="cifs"))
-    assert said.why == "whether libvirtd can give libvirt-qemu a file on cifs"
+    left = open_question(said(opened(OWNING, file(), kind="cifs")))
+    assert left.why == "whether libvirtd can give libvirt-qemu a file on cifs"
 
 
 # ------------------------------------------------------- pools, servers, drivers and secrets
@@ -643,18 +652,25 @@ def test_a_pool_that_sleeps_or_is_not_there_is_told() -> None:
     asleep = one(no_pool(wanted, pooled(wanted, pools(active=False))))
     assert (asleep.found, asleep.commands) == ("not active", ("virsh pool-start images",))
     assert one(no_pool(wanted, pooled(wanted, "[]"))).found == "no such pool"
+
+
+def test_an_active_pool_is_fine() -> None:
+    wanted = guest(VOLUME)
     assert not list(no_pool(wanted, pooled(wanted, pools())))
 
 
 def test_a_volume_has_to_be_known_to_its_pool() -> None:
     wanted = guest(VOLUME)
-    known = json.dumps({"path": "/images/v", "xml": "<volume/>"})
-    none = host(answers={("volume", "images", "v"): Absent("no storage vol")})
-    there = host({"/images/v": file()}, {"/images/v": info()}, {("volume", "images", "v"): known})
-    seen = look(wanted, none)
+    seen = look(wanted, host(answers={("volume", "images", "v"): Absent("no storage vol")}))
     assert one(no_volume(wanted, pooled(wanted, pools()), seen, STAYS)).found == "no such volume"
     assert not list(missing(wanted, seen, STAYS))
-    seen = look(wanted, there)
+
+
+def test_a_volume_that_its_pool_knows_is_an_image_like_others() -> None:
+    wanted = guest(VOLUME)
+    known = json.dumps({"path": "/images/v", "xml": "<volume/>"})
+    source = host({"/images/v": file()}, {"/images/v": info()}, {("volume", "images", "v"): known})
+    seen = look(wanted, source)
     assert not list(no_volume(wanted, pooled(wanted, pools()), seen, STAYS))
     assert guest_bytes(seen) == {"/images/v": 16 * MIB}
 
@@ -861,7 +877,13 @@ def test_a_pool_that_lists_what_is_gone_makes_no_image() -> None:
     problem = one(copy_into_ghost(ghost))
     assert problem.commands == ("virsh pool-refresh images",)
     assert not list(copy_not_openable(ghost))
+
+
+def test_a_pool_that_lists_other_images_is_fine() -> None:
     assert not list(copy_into_ghost(copies(OWNING, listed='["b"]')))
+
+
+def test_a_pool_that_does_not_tell_is_left_open() -> None:
     silent = copies(OWNING, listed=Unreadable("libvirtd does not answer"))
     assert open_question(copy_into_ghost(silent)).why == "libvirtd does not answer"
 
@@ -905,6 +927,10 @@ def test_read_only_and_empty_disks_cannot_be_copied() -> None:
         ("sda", "read-only"),
         ("sdb", "empty"),
     ]
+
+
+def test_what_is_not_named_is_not_copied_when_it_cannot_be() -> None:
+    wanted = guest(disk(), cdrom())
     assert not list(copy_of_readonly(wanted, COPY))
 
 
@@ -919,6 +945,17 @@ def sharing(
     conf: str = "",
     version: int = 11_003_000,
 ) -> list[Problem | CouldNotTell]:
+    """What is said of a disk on a file system of that type."""
+    return list(unsafe(*shown(kind, options, xml, conf, version)))
+
+
+def shown(
+    kind: str,
+    options: MigrationOptions = STAYS,
+    xml: str = "",
+    conf: str = "",
+    version: int = 11_003_000,
+) -> tuple[GuestDisks, SeenSharing, MigrationOptions]:
     wanted = guest(xml or disk())
     source = FakeSource(
         stats={"/images/a": file()},
@@ -930,17 +967,17 @@ def sharing(
     )
     settings = {"shared_filesystems": conf} if conf else {}
     order = shared_by_order(source, QemuConf(value_by_key=settings))
-    return list(unsafe(wanted, seen_sharing(source, wanted, look(wanted, source), order), options))
+    return wanted, seen_sharing(source, wanted, look(wanted, source), order), options
 
 
 def test_a_local_file_is_not_let_go() -> None:
-    problem = one(sharing("ext4"))
+    problem = one(unsafe(*shown("ext4")))
     assert (problem.subject, problem.found) == ("vda", "/images/a on ext4")
 
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "ceph", "gfs2", "cifs", "fuse.glusterfs"])
 def test_file_systems_that_libvirt_knows_to_be_shared(kind: str) -> None:
-    assert not sharing(kind)
+    assert not list(unsafe(*shown(kind)))
 
 
 def test_other_fuse_file_systems_are_not_known() -> None:
@@ -994,6 +1031,9 @@ def test_links_are_followed_and_loops_end() -> None:
 
 def test_a_transient_disk_stays() -> None:
     assert one(transient(guest(disk(inside="<transient/>")))).subject == "vda"
+
+
+def test_other_disks_are_not_transient() -> None:
     assert not list(transient(guest(disk())))
 
 
@@ -1004,6 +1044,9 @@ def test_some_formats_cannot_move_be_it_as_backing() -> None:
     alone = {"/images/a": told, "/images/b": json.dumps({"format": "vmdk", "virtual-size": MIB})}
     seen = look(wanted, host(stats, alone))
     assert one(immovable_format(wanted, seen)).found == "/images/b is a vmdk image"
+
+
+def test_qcow2_can_move() -> None:
     plain = guest(disk())
     there = look(plain, host({"/images/a": file()}, {"/images/a": info()}))
     assert not list(immovable_format(plain, there))

@@ -28,7 +28,11 @@ from virt_preflight.agent.families.firmware import (
     unwritable,
 )
 from virt_preflight.agent.families.firmware.checks import power_of_two
-from virt_preflight.agent.families.firmware.host import NvramToMake, data_folders
+from virt_preflight.agent.families.firmware.host import (
+    FirmwareOpenings,
+    NvramToMake,
+    data_folders,
+)
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.sources import FileStat, SourceError, Unreadable, User, Want
 
@@ -303,20 +307,19 @@ def opened(
     *,
     may: tuple[bool, bool] = (False, False),
     inside: str = UEFI,
-) -> list[Problem | CouldNotTell]:
+) -> tuple[GuestFirmware, SeenFirmware, FirmwareOpenings]:
     wanted = guest(inside)
     source = host(
         {**THERE, "/k": file(mode=mode), path: file(mode=mode)},
         mays={(path, Want.READ, QEMU.name): may[0], (path, Want.WRITE, QEMU.name): may[1]},
     )
     seen = look(wanted, source)
-    openings = firmware_openings(source, wanted, seen, qemu)
-    return [*unreadable(wanted, seen, openings), *unwritable(wanted, openings)]
+    return wanted, seen, firmware_openings(source, wanted, seen, qemu)
 
 
 def test_nobody_gives_a_loader_away() -> None:
     for qemu in (OWNING, LEAVING):
-        assert one(opened(qemu, CODE, 0o600)) == Problem(
+        assert one(unreadable(*opened(qemu, CODE, 0o600))) == Problem(
             subject="loader",
             wanted=f"{CODE} readable for libvirt-qemu",
             found="mode 0600, owner 0:0",
@@ -324,18 +327,22 @@ def test_nobody_gives_a_loader_away() -> None:
 
 
 def test_variables_are_given_to_qemu_by_dynamic_ownership_alone() -> None:
-    assert not opened(OWNING, VARS, 0o600)
-    assert one(opened(LEAVING, VARS, 0o600)).subject == "NVRAM"
+    wanted, seen, openings = opened(OWNING, VARS, 0o600)
+    assert not list(unreadable(wanted, seen, openings))
+    assert not list(unwritable(wanted, openings))
+    assert one(unreadable(*opened(LEAVING, VARS, 0o600))).subject == "NVRAM"
 
 
 def test_variables_that_cannot_be_written_fail_at_the_end() -> None:
-    problem = one(opened(LEAVING, VARS, 0o644, may=(True, False)))
-    assert problem.wanted == f"{VARS} writable for libvirt-qemu"
+    wanted, seen, openings = opened(LEAVING, VARS, 0o644, may=(True, False))
+    assert not list(unreadable(wanted, seen, openings))
+    assert one(unwritable(wanted, openings)).wanted == f"{VARS} writable for libvirt-qemu"
 
 
 def test_a_kernel_is_given_to_qemu() -> None:
-    assert not opened(OWNING, "/k", 0o600, inside="<kernel>/k</kernel>")
-    assert one(opened(LEAVING, "/k", 0o600, inside="<kernel>/k</kernel>")).subject == "kernel"
+    kernel = "<kernel>/k</kernel>"
+    assert not list(unreadable(*opened(OWNING, "/k", 0o600, inside=kernel)))
+    assert one(unreadable(*opened(LEAVING, "/k", 0o600, inside=kernel))).subject == "kernel"
 
 
 # ---------------------------------------------------------------- variables that are not there
@@ -410,29 +417,28 @@ def test_qemu_has_to_reach_the_variables() -> None:
 # --------------------------------------------------------------------------------- QEMU's own
 
 
-def rom(size: int, told: Mapping[str, int], name: str = "efi-virtio.rom") -> list[object]:
+def rom(
+    size: int, told: Mapping[str, int], name: str = "efi-virtio.rom"
+) -> tuple[GuestFirmware, SeenFirmware, GuestOrigin]:
     devices = NIC.format("") if name == "efi-virtio.rom" else ""
     machine = "virt-7.2" if devices else "pc-q35-7.2"
     wanted = guest(devices=devices, machine=machine)
-    seen = look(wanted, host({f"/usr/share/qemu/{name}": file(size=size)}))
-    return list(rom_of_other_size(wanted, seen, origin(told)))
+    return wanted, look(wanted, host({f"/usr/share/qemu/{name}": file(size=size)})), origin(told)
 
 
 def test_roms_of_the_same_power_of_two_fit() -> None:
-    assert not rom(200000, {"efi-virtio.rom": 249344})
+    assert not list(rom_of_other_size(*rom(200000, {"efi-virtio.rom": 249344})))
 
 
 @pytest.mark.parametrize("size", [60000, 300000])
 def test_roms_of_another_power_of_two_do_not(size: int) -> None:
-    (problem,) = rom(size, {"efi-virtio.rom": 249344})
-    assert isinstance(problem, Problem)
+    problem = one(rom_of_other_size(*rom(size, {"efi-virtio.rom": 249344})))
     assert problem.found == f"{size} bytes"
 
 
 def test_the_bios_has_to_be_of_the_very_size() -> None:
-    (problem,) = rom(131072, {"bios-256k.bin": 262144}, "bios-256k.bin")
-    assert isinstance(problem, Problem)
-    assert problem.subject == "BIOS"
+    asked = rom(131072, {"bios-256k.bin": 262144}, "bios-256k.bin")
+    assert one(rom_of_other_size(*asked)).subject == "BIOS"
 
 
 def test_a_rom_that_is_found_nowhere_is_left_open() -> None:
