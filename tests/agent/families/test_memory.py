@@ -22,6 +22,7 @@ from virt_preflight.agent.families.memory import (
     host_memory,
     more_than_host,
     needed_now_kib,
+    taken_kib,
     too_little_free,
 )
 from virt_preflight.agent.policy import Policy
@@ -170,10 +171,15 @@ def test_a_nodeset_of_0_means_a_guest_without_cells() -> None:
     assert memory.blocks[0].page_kib == 2048
 
 
-def test_shared_memory_and_memfd_are_not_reserved() -> None:
-    assert simple("<source type='memfd'/>").blocks[0].backing is Backing.SHARED
-    assert simple("<access mode='shared'/>").blocks[0].backing is Backing.SHARED
-    assert simple("<source type='file'/>").blocks[0].backing is Backing.PRIVATE_FILE
+def test_memory_may_be_a_memfd_or_a_file() -> None:
+    def backing(inside: str) -> Backing:
+        return simple(inside).blocks[0].backing
+
+    assert backing("<source type='memfd'/>") is Backing.MEMFD
+    assert backing("<source type='memfd'/><access mode='private'/>") is Backing.PRIVATE_MEMFD
+    assert backing("<source type='file'/>") is Backing.PRIVATE_FILE
+    assert backing("<access mode='shared'/>") is Backing.FILE
+    assert backing("<source type='anonymous'/>") is Backing.ANONYMOUS
 
 
 def test_locked_or_immediate_memory_is_taken_at_once() -> None:
@@ -245,7 +251,7 @@ def test_swap_helps_to_map() -> None:
 
 
 def test_shared_memory_is_mapped_whatever_its_size() -> None:
-    assert not list(cannot_be_mapped(guest(17, backing=Backing.SHARED), HOST))
+    assert not list(cannot_be_mapped(guest(17, backing=Backing.MEMFD), HOST))
 
 
 def test_a_kernel_that_always_overcommits_maps_all() -> None:
@@ -324,6 +330,23 @@ def test_immediate_memory_past_all_that_is_free_blocks() -> None:
     (problem,) = too_little_free(at_once(guest(10)), replace(HOST, swap_free_kib=2 * GIB), POLICY)
     assert isinstance(problem, Problem)
     assert problem.severity is None
+
+
+def test_a_memfd_is_taken_whole_by_the_move_itself() -> None:
+    memfd = guest(10, backing=Backing.MEMFD)
+    assert taken_kib(memfd) == 10 * GIB
+    assert taken_kib(guest(10)) == 0
+    (problem,) = too_little_free(memfd, HOST, replace(POLICY, memory_overcommit=2.0))
+    assert isinstance(problem, Problem)
+    assert problem.severity is Severity.BLOCKER
+    (problem,) = more_than_host(guest(17, backing=Backing.MEMFD), HOST, POLICY)
+    assert isinstance(problem, Problem)
+    assert problem.severity is Severity.BLOCKER
+
+
+def test_a_balloon_holds_nothing_of_a_memfd() -> None:
+    ballooned = guest(10, backing=Backing.MEMFD, current=2)
+    assert needed_now_kib(ballooned) == claimed_kib(ballooned)
 
 
 def test_a_guest_in_huge_pages_needs_no_ordinary_memory() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -14,17 +15,22 @@ from virt_preflight.agent.families.nics import (
     GuestFilters,
     GuestNic,
     GuestNics,
+    GuestShaping,
     HostFilters,
+    HostShaping,
     Link,
     NicPlugs,
     Plug,
     Pooled,
     guest_filters,
     guest_nics,
+    guest_shaping,
     host_filters,
     host_networks,
+    host_shaping,
     nic_plugs,
     no_such_filter,
+    no_traffic_control,
     read_network,
 )
 from virt_preflight.agent.report import Severity
@@ -113,13 +119,7 @@ def host(
         },
     )
     if switches is not None:
-        source = FakeSource(
-            texts=source.texts,
-            directories=source.directories,
-            stats=source.stats,
-            answers=source.answers,
-            switches=switches,
-        )
+        source = replace(source, switches=switches)
     return source
 
 
@@ -527,12 +527,30 @@ def test_passthrough_wants_the_device_for_itself() -> None:
     names = (*OTHER, "upper_mv0", "upper_eth1.7")
     source = host(
         {"eth1": device(names)},
+        extra={
+            f"{SYS}/eth1/address": "26:fd:71:ac:57:36\n",
+            f"{SYS}/mv0/address": "56:db:60:3f:54:08\n",
+        },
         directories={f"{SYS}/mv0": ("macvtap", "tap7"), f"{SYS}/eth1.7": OTHER},
     )
     (problem,) = found(nics.lower_device_busy, direct("passthrough"), source)
     assert isinstance(problem, Problem)
     assert problem.found == "used by mv0"
     assert not found(nics.lower_device_busy, direct("bridge"), source)
+
+
+def test_a_device_that_is_held_in_passthrough_mode_takes_nobody_else() -> None:
+    addresses = {f"{SYS}/eth1/address": "52:54:00:11:22:33\n"}
+    inside = {f"{SYS}/mv0": ("macvtap", "tap7")}
+
+    def with_upper(address: str) -> FakeSource:
+        extra = {**addresses, f"{SYS}/mv0/address": f"{address}\n"}
+        return host({"eth1": device((*OTHER, "upper_mv0"))}, extra=extra, directories=inside)
+
+    (problem,) = found(nics.lower_device_busy, direct(), with_upper("52:54:00:11:22:33"))
+    assert isinstance(problem, Problem)
+    assert problem.found == "held in passthrough mode by mv0"
+    assert not found(nics.lower_device_busy, direct(), with_upper("56:db:60:3f:54:08"))
 
 
 def test_a_lower_device_without_carrier_is_a_risk() -> None:
@@ -567,6 +585,16 @@ def test_taps_need_the_tun_module() -> None:
     assert (problem.wanted, problem.commands) == ("/dev/net/tun", ("modprobe tun",))
     assert not found(nics.no_device_node, ON_BR0, host(BR0))
     assert not found(nics.no_device_node, interface("", "user"), host({}, nodes=()))
+
+
+def test_a_macvtaps_node_is_made_where_dev_is_a_devtmpfs() -> None:
+    def on(file_system: str) -> FakeSource:
+        made = host({"eth1": device(OTHER)})
+        return replace(made, file_systems={"/dev": file_system})
+
+    assert not found(nics.no_device_node, direct(), on("devtmpfs"))
+    (left,) = found(nics.no_device_node, direct(), on("tmpfs"))
+    assert left == CouldNotTell(subject=NIC, why="who makes /dev/tapN: /dev is a tmpfs")
 
 
 def test_vhost_is_needed_only_when_asked_for_by_name() -> None:
@@ -610,3 +638,50 @@ def test_filters_that_include_one_another_are_fine() -> None:
 def test_a_filter_that_cannot_be_read_leaves_it_open() -> None:
     (left,) = no_such_filter(FILTERED, HostFilters(included_by_name={"outer": Unknown("bad")}))
     assert isinstance(left, CouldNotTell)
+
+
+# -------------------------------------------------------------------------------------- bandwidth
+
+
+def shaped(bandwidth: str, type_: str = "bridge") -> GuestShaping | None:
+    return guest_shaping(
+        read_domain(
+            f"<domain><name>g</name><devices><interface type='{type_}'>"
+            f"<bandwidth>{bandwidth}</bandwidth></interface></devices></domain>"
+        )
+    )
+
+
+def test_each_direction_needs_modules_of_its_own() -> None:
+    assert shaped("<inbound average='1000'/>") == GuestShaping(
+        modules=("sch_htb", "sch_sfq", "cls_fw")
+    )
+    assert shaped("<outbound average='1000'/>") == GuestShaping(
+        modules=("sch_ingress", "cls_u32", "act_police")
+    )
+    assert shaped("<inbound floor='100'/>") is None
+    assert shaped("<inbound average='1000'/>", "user") is None
+
+
+def test_modules_are_looked_for_beside_the_kernel() -> None:
+    lists = "/lib/modules/6.1.0-49-amd64/modules"
+    texts = {
+        "/proc/sys/kernel/osrelease": "6.1.0-49-amd64\n",
+        f"{lists}.builtin": "kernel/net/sched/cls_fw.ko\n",
+        f"{lists}.dep": "kernel/net/sched/sch_htb.ko.xz:\nkernel/net/sched/sch_sfqx.ko:\n",
+    }
+    guest = shaped("<inbound average='1000'/>")
+    assert guest is not None
+    assert host_shaping(FakeSource(texts=texts), guest) == HostShaping(
+        release="6.1.0-49-amd64", missing=("sch_sfq",)
+    )
+    with pytest.raises(Unreadable):
+        host_shaping(FakeSource(texts={"/proc/sys/kernel/osrelease": "6.18\n"}), guest)
+
+
+def test_a_kernel_that_cannot_shape_is_refused() -> None:
+    guest = GuestShaping(modules=("sch_htb", "sch_sfq"))
+    (problem,) = no_traffic_control(guest, HostShaping(release="6.18", missing=("sch_sfq",)))
+    assert isinstance(problem, Problem)
+    assert problem.found == "kernel 6.18 has no sch_sfq"
+    assert not list(no_traffic_control(guest, HostShaping(release="6.18", missing=())))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.domain import Domain
@@ -13,7 +13,7 @@ from virt_preflight.agent.families.memory.guest import (
     Backing,
     GuestMemory,
     RamBlock,
-    Taking,
+    taken_kib,
 )
 from virt_preflight.agent.report import Phase, Severity
 from virt_preflight.agent.sources import Absent, Source, SourceError
@@ -196,9 +196,9 @@ def no_numad(guest: NumadNeed, host: Numad) -> Problems:
 def too_little_free(guest: GuestMemory, host: HostCells) -> Problems:
     """Memory with the mode strict comes from its cells alone: when they run out, QEMU is killed.
 
-    libvirt does not look. It is certain only for memory that is taken at once (locked, or
-    allocation immediate) and is more than the cells have at all: then it blocks. Huge pages are
-    counted by pages.too-few-free.
+    libvirt does not look. It is certain only for memory that the move itself takes (locked,
+    allocation immediate, memfd) and that is more than the cells have at all: then it blocks. Huge
+    pages are counted by pages.too-few-free.
     """
     for cells in dict.fromkeys(block.cells for block in guest.blocks if _strict(block)):
         # What is missing at all is said by numa.no-such-cell.
@@ -217,11 +217,10 @@ def too_little_free(guest: GuestMemory, host: HostCells) -> Problems:
         if unknown:
             yield CouldNotTell(subject=subject, why="; ".join(unknown))
             continue
-        wanted_kib = sum(
-            block.memory_kib for block in guest.blocks if _strict(block) and block.cells <= cells
-        )
+        bound = tuple(block for block in guest.blocks if _strict(block) and block.cells <= cells)
+        wanted_kib = sum(block.memory_kib for block in bound)
         if wanted_kib > free_kib:
-            certain = guest.taking is Taking.AT_ONCE and wanted_kib > total_kib
+            certain = taken_kib(replace(guest, blocks=bound)) > total_kib
             yield Problem(
                 subject=subject,
                 wanted=f"{wanted_kib // 1024:,} MiB",

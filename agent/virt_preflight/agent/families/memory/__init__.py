@@ -19,6 +19,8 @@ from virt_preflight.agent.families.memory.guest import (
     needed_now_kib,
     overhead_kib,
     ram_blocks,
+    taken_kib,
+    touched_kib,
 )
 from virt_preflight.agent.families.memory.host import (
     DaemonLimits,
@@ -47,5 +49,7 @@ __all__ = [
     "needed_now_kib",
     "overhead_kib",
     "ram_blocks",
+    "taken_kib",
     "too_little_free",
+    "touched_kib",
 ]

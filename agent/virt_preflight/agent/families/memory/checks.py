@@ -6,16 +6,18 @@ from virt_preflight.agent.check import Problem, Problems, check
 from virt_preflight.agent.families.memory.guest import (
     Backing,
     GuestMemory,
-    Taking,
     claimed_kib,
     needed_now_kib,
     overhead_kib,
+    taken_kib,
+    touched_kib,
 )
 from virt_preflight.agent.families.memory.host import DaemonLimits, HostMemory, Overcommit
 from virt_preflight.agent.policy import Policy
 from virt_preflight.agent.report import Phase, Severity
 
-RESERVED = frozenset({Backing.ANONYMOUS, Backing.PRIVATE_FILE})
+# Private memory that may be written is counted when it is mapped (accountable_mapping, mm/mmap.c).
+RESERVED = frozenset({Backing.ANONYMOUS, Backing.PRIVATE_MEMFD, Backing.PRIVATE_FILE})
 
 
 def mib(size_kib: int) -> str:
@@ -90,22 +92,21 @@ def address_space_limit(guest: GuestMemory, limits: DaemonLimits) -> Problems:
     Severity.RISK,
     title="the guest's memory is more than the host has for guests",
     remedy="Choose a host with more memory, or allow more with the policy's memory_overcommit.",
-    phase=Phase.AFTER,
+    phase=Phase.PERFORM,
 )
 def more_than_host(guest: GuestMemory, host: HostMemory, policy: Policy) -> Problems:
     """All that the guest can come to use, with QEMU's own, against all that the host can give.
 
-    libvirt does not look, and the move succeeds while the guest touches less: then the host swaps,
-    or its kernel kills a guest. Memory that is taken at once (locked, or allocation immediate)
-    and is not there in all of memory and swap ends QEMU when it starts: then it blocks.
+    libvirt does not look, and the move succeeds while the guest touches less (tried: 40 GiB, idle,
+    on 24): later the host swaps, or its kernel kills a guest. Memory that the move itself takes
+    (locked, allocation immediate, memfd) and that is more than all memory and swap blocks.
     Policy: memory_reserved_kib stays with the host, the rest counts memory_overcommit times.
     """
     wanted_kib = claimed_kib(guest)
     for_guests_kib = _for_guests_kib(host.ordinary_kib, policy)
     if guest.ordinary_kib == 0 or wanted_kib <= for_guests_kib:
         return
-    all_kib = host.ordinary_kib + host.swap_total_kib
-    certain = guest.taking is Taking.AT_ONCE and guest.ordinary_kib > all_kib
+    certain = taken_kib(guest) > host.ordinary_kib + host.swap_total_kib
     yield Problem(
         subject="memory",
         wanted=_wanted(wanted_kib, guest),
@@ -119,7 +120,7 @@ def more_than_host(guest: GuestMemory, host: HostMemory, policy: Policy) -> Prob
     Severity.RISK,
     title="too little free memory",
     remedy="Move another guest away first, or choose a host with more free memory.",
-    phase=Phase.AFTER,
+    phase=Phase.PERFORM,
 )
 def too_little_free(guest: GuestMemory, host: HostMemory, policy: Policy) -> Problems:
     """What the guest uses now (less what its balloon holds), with QEMU's own, against what is free.
@@ -127,19 +128,16 @@ def too_little_free(guest: GuestMemory, host: HostMemory, policy: Policy) -> Pro
     libvirt does not look: memory is given as the guest's pages arrive. What is not there comes from
     swap, or from a guest that the kernel kills, mostly this one: "Killed", and the migration fails
     in Perform. An idle guest touches less than it has, so this is a risk and no certainty; but
-    memory that is taken at once (locked, or allocation immediate) past all that is available and
-    all free swap blocks. Policy: memory_reserved_kib is kept out, memory_overcommit divides what
-    the guest is expected to touch.
+    memory that the move itself takes (locked, allocation immediate, memfd) past all that is
+    available and all free swap blocks. Policy: memory_reserved_kib is kept out, memory_overcommit
+    divides what the guest is expected to touch.
     """
-    wanted_kib = needed_now_kib(guest)
-    if guest.taking is Taking.LAZILY and policy.memory_overcommit > 1:
-        own_kib = overhead_kib(guest)
-        wanted_kib = own_kib + round((wanted_kib - own_kib) / policy.memory_overcommit)
+    touched = round(touched_kib(guest) / max(1.0, policy.memory_overcommit))
+    wanted_kib = taken_kib(guest) + touched + overhead_kib(guest)
     free_kib = max(0, host.available_kib - policy.memory_reserved_kib)
     if guest.ordinary_kib == 0 or wanted_kib <= free_kib:
         return
-    last_kib = host.available_kib + host.swap_free_kib
-    certain = guest.taking is Taking.AT_ONCE and guest.ordinary_kib > last_kib
+    certain = taken_kib(guest) > host.available_kib + host.swap_free_kib
     yield Problem(
         subject="memory",
         wanted=_wanted(wanted_kib, guest),

@@ -54,13 +54,22 @@ from virt_preflight.agent.families.nics.networks import (
     pool_exhausted,
     virtualport_unsupported,
 )
+from virt_preflight.agent.families.nics.shaping import (
+    GuestShaping,
+    HostShaping,
+    guest_shaping,
+    host_shaping,
+    no_traffic_control,
+)
 
 __all__ = [
     "GuestFilters",
     "GuestNic",
     "GuestNics",
+    "GuestShaping",
     "HostFilters",
     "HostNetworks",
+    "HostShaping",
     "Link",
     "Network",
     "NicPlugs",
@@ -72,8 +81,10 @@ __all__ = [
     "filter_unsupported",
     "guest_filters",
     "guest_nics",
+    "guest_shaping",
     "host_filters",
     "host_networks",
+    "host_shaping",
     "lower_device_busy",
     "lower_device_without_carrier",
     "name_taken",
@@ -88,6 +99,7 @@ __all__ = [
     "no_such_network",
     "no_such_portgroup",
     "no_such_tap",
+    "no_traffic_control",
     "not_a_bridge",
     "not_an_ovs_bridge",
     "plug",

@@ -44,7 +44,7 @@ def no_such_lower_device(host: NicPlugs) -> Problems:
     remedy="Use a device that is in no bridge, bond or switch; in passthrough mode one per guest.",
 )
 def lower_device_busy(host: NicPlugs) -> Problems:
-    """A port of a bridge, bond or Open vSwitch takes no macvtap; passthrough takes no second one.
+    """A port of a bridge, bond or Open vSwitch takes no macvtap; passthrough bears no second one.
 
     Error (tried): "error creating macvtap interface macvtap5@eth0 (...): Device or resource busy",
     "...: Invalid argument" (virNetDevMacVLanCreate).
@@ -57,6 +57,12 @@ def lower_device_busy(host: NicPlugs) -> Problems:
         if link.held_by:
             yield Problem(
                 subject=found.nic.subject, wanted=wanted, found=f"a port of {link.held_by}"
+            )
+        elif mode != "passthrough" and link.passthroughs:
+            yield Problem(
+                subject=found.nic.subject,
+                wanted=wanted,
+                found=f"held in passthrough mode by {', '.join(link.passthroughs)}",
             )
         elif mode == "passthrough" and link.macvtaps:
             yield Problem(
@@ -151,9 +157,15 @@ def no_device_node(host: NicPlugs) -> Problems:
 
     Error: "Unable to open /dev/net/tun, is tun module loaded?: No such file or directory",
     "vhost-net was requested for an interface, but is unavailable", "Unable to open '...' for vdpa
-    device", "Failed to connect to '...': No such file or directory".
+    device", "Failed to connect to '...': No such file or directory". A macvtap's node is made with
+    it where /dev is a devtmpfs; elsewhere udev must be there in time, and nobody can tell: "cannot
+    open macvtap tap device /dev/tap27" (tried).
     """
     for found in host.plugs:
+        dev = host.dev_file_system
+        if found.kind == "direct" and dev != "devtmpfs":
+            why = dev.why if isinstance(dev, Unknown) else f"who makes /dev/tapN: /dev is a {dev}"
+            yield CouldNotTell(subject=found.nic.subject, why=why)
         for path in needed(found):
             if path not in host.missing_by_path:
                 continue

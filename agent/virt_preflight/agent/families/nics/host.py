@@ -32,7 +32,9 @@ class Link:
     held_by: str = ""
     carrier: bool = True
     ports: int = 0
+    # Uppers that are macvtap, and those of them that hold the device in passthrough mode.
     macvtaps: tuple[str, ...] = ()
+    passthroughs: tuple[str, ...] = ()
     # bridge/vlan_filtering: "0", "1", or "" when the kernel cannot do it.
     vlan_filtering: str = ""
 
@@ -68,6 +70,8 @@ class NicPlugs:
     switches: frozenset[str] | Unknown | str | None = None
     # Files that a NIC needs and that are not there; Unknown when nobody can tell.
     missing_by_path: Mapping[str, Unknown | None] = field(default_factory=dict)
+    # The file system of /dev, when a NIC needs the node of a macvtap there.
+    dev_file_system: str | Unknown = ""
     libvirt_version: int | Unknown | None = None
 
 
@@ -88,6 +92,7 @@ def nic_plugs(source: Source, guest: GuestNics, networks: HostNetworks) -> NicPl
         link_by_name=link_by_name,
         switches=_switches(source) if switched else None,
         missing_by_path=_missing(source, {path for found in plugs for path in needed(found)}),
+        dev_file_system=_dev(source) if any(found.kind == "direct" for found in plugs) else "",
         libvirt_version=_version(source) if tagged else None,
     )
 
@@ -152,6 +157,7 @@ def _link(source: Source, name: str) -> Link | Unknown | None:
     path = f"{LINKS}/{name}"
     try:
         names = set(source.names(path))
+        macvtaps = _macvtaps(source, names)
         flags = int(source.text(f"{path}/flags").strip(), 16)
         return Link(
             up=bool(flags & IFF_UP),
@@ -160,7 +166,8 @@ def _link(source: Source, name: str) -> Link | Unknown | None:
             held_by=_held_by(source, path, names),
             carrier="bridge" in names or _carrier(source, path),
             ports=len(source.names(f"{path}/brif")) if "brif" in names else 0,
-            macvtaps=_macvtaps(source, names),
+            macvtaps=macvtaps,
+            passthroughs=_passthroughs(source, path, macvtaps),
             vlan_filtering=_vlan_filtering(source, path) if "bridge" in names else "",
         )
     except Absent:
@@ -187,6 +194,16 @@ def _carrier(source: Source, path: str) -> bool:
 def _macvtaps(source: Source, names: set[str]) -> tuple[str, ...]:
     uppers = sorted(name.removeprefix("upper_") for name in names if name.startswith("upper_"))
     return tuple(upper for upper in uppers if "macvtap" in _names(source, f"{LINKS}/{upper}"))
+
+
+def _passthroughs(source: Source, path: str, macvtaps: tuple[str, ...]) -> tuple[str, ...]:
+    """In passthrough mode, and in no other, both have one address (tried; macvlan_addr_busy)."""
+    if not macvtaps:
+        return ()
+    address = source.text(f"{path}/address").strip()
+    return tuple(
+        upper for upper in macvtaps if source.text(f"{LINKS}/{upper}/address").strip() == address
+    )
 
 
 def _names(source: Source, path: str) -> tuple[str, ...]:
@@ -239,6 +256,13 @@ def _missing(source: Source, paths: set[str]) -> Mapping[str, Unknown | None]:
         except SourceError as error:
             missing[path] = Unknown(f"{path}: {error}")
     return missing
+
+
+def _dev(source: Source) -> str | Unknown:
+    try:
+        return source.file_system("/dev")
+    except SourceError as error:
+        return Unknown(f"/dev: {error}")
 
 
 def _version(source: Source) -> int | Unknown:
