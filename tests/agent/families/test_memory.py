@@ -273,6 +273,10 @@ def test_the_daemons_limit_counts_huge_pages_too() -> None:
     (problem,) = address_space_limit(guest(4, backing=Backing.HUGE_PAGES), limits)
     assert isinstance(problem, Problem)
     assert problem.found == "at most 3,072 MiB"
+
+
+def test_a_guest_within_the_daemons_limit_is_fine() -> None:
+    limits = DaemonLimits(address_space_kib=3 * GIB)
     assert not list(address_space_limit(guest(2), limits))
     assert not list(address_space_limit(guest(2), DaemonLimits(address_space_kib=None)))
 
@@ -316,6 +320,9 @@ def test_a_ballooned_guest_needs_what_it_uses_now() -> None:
     assert not list(too_little_free(guest(12, current=7), HOST, POLICY))
     (problem,) = balloon_can_grow(guest(12, current=7), HOST, POLICY)
     assert isinstance(problem, Problem)
+
+
+def test_a_guest_that_fits_as_a_whole_may_give_its_balloon_back() -> None:
     assert not list(balloon_can_grow(guest(7), HOST, POLICY))
 
 

@@ -273,10 +273,17 @@ def test_an_inactive_network_is_refused() -> None:
     assert problem.commands[0] == "virsh net-start lan"
 
 
+def test_an_active_network_is_fine() -> None:
+    assert not found(nics.network_inactive, ON_LAN, host(BR0, networks=[LAN]))
+
+
 def test_a_network_of_another_kind_is_a_risk() -> None:
     (problem,) = found(nics.network_of_another_kind, ON_LAN, host({}, networks=[NAT]))
     assert isinstance(problem, Problem)
     assert problem.found == "a network with NAT"
+
+
+def test_a_network_of_the_same_kind_is_fine() -> None:
     assert not found(nics.network_of_another_kind, ON_LAN, host(BR0, networks=[LAN]))
 
 
@@ -285,6 +292,10 @@ def test_a_port_group_that_is_not_there_is_a_risk() -> None:
     (problem,) = found(nics.no_such_portgroup, guest, host(BR0, networks=[LAN]))
     assert isinstance(problem, Problem)
     assert problem.found == "no port groups"
+
+
+def test_a_port_group_that_is_there_is_fine() -> None:
+    guest = interface("<source network='lan' portgroup='web'/>", "network")
     grouped = LAN.replace("</network>", "<portgroup name='web'/></network>")
     assert not found(nics.no_such_portgroup, guest, host(BR0, networks=[grouped]))
 
@@ -441,6 +452,10 @@ def test_a_bridge_with_a_smaller_mtu_is_a_risk() -> None:
         found="MTU 1500",
         commands=("ip link set br0 mtu 9000",),
     )
+
+
+def test_a_bridge_with_the_guests_mtu_is_fine() -> None:
+    guest = interface("<source bridge='br0'/><mtu size='9000'/>")
     assert not found(nics.smaller_mtu, guest, host({"br0": device(BRIDGE, mtu=9000)}))
     assert not found(nics.smaller_mtu, ON_BR0, host(BR0))
 
@@ -448,10 +463,14 @@ def test_a_bridge_with_a_smaller_mtu_is_a_risk() -> None:
 def test_a_full_bridge_takes_nobody() -> None:
     taken = {f"{SYS}/br0/brif": tuple(f"vnet{port}" for port in range(1023))}
     source = host(BR0, directories=taken)
-    assert not found(nics.bridge_full, ON_BR0, source)
     (problem,) = found(nics.bridge_full, GuestNics(nics=ON_BR0.nics * 2), source)
     assert isinstance(problem, Problem)
     assert problem.found == "1023 of 1024 taken"
+
+
+def test_the_last_port_of_a_bridge_is_a_port() -> None:
+    taken = {f"{SYS}/br0/brif": tuple(f"vnet{port}" for port in range(1023))}
+    assert not found(nics.bridge_full, ON_BR0, host(BR0, directories=taken))
 
 
 TAGGED = interface("<source bridge='br0'/><vlan><tag id='7'/></vlan>")
@@ -509,6 +528,9 @@ def test_a_lower_device_that_is_not_there_is_refused() -> None:
     (problem,) = found(nics.no_such_lower_device, direct(), host({}))
     assert isinstance(problem, Problem)
     assert problem.wanted == "device eth1"
+
+
+def test_a_lower_device_that_is_there_is_fine() -> None:
     assert not found(nics.no_such_lower_device, direct(), host({"eth1": device(OTHER)}))
 
 
@@ -557,7 +579,10 @@ def test_a_lower_device_without_carrier_is_a_risk() -> None:
     dead = {f"{SYS}/eth1/operstate": "down\n"}
     up = host({"eth1": device(OTHER)}, extra=dead)
     assert found(nics.lower_device_without_carrier, direct(), up)
-    # libvirt brings it up itself.
+
+
+def test_a_lower_device_that_is_down_is_brought_up_by_libvirt() -> None:
+    dead = {f"{SYS}/eth1/operstate": "down\n"}
     down = host({"eth1": device(OTHER, up=False)}, extra=dead)
     assert not found(nics.lower_device_without_carrier, direct(), down)
 
@@ -575,6 +600,10 @@ def test_a_name_that_is_taken_is_refused() -> None:
 def test_a_tap_that_somebody_else_makes_must_be_there() -> None:
     guest = interface("<target dev='web1' managed='no'/>", "ethernet")
     assert found(nics.no_such_tap, guest, host({}))
+
+
+def test_a_tap_that_somebody_else_has_made_is_fine() -> None:
+    guest = interface("<target dev='web1' managed='no'/>", "ethernet")
     assert not found(nics.no_such_tap, guest, host({"web1": device(OTHER)}))
     assert not found(nics.name_taken, guest, host({"web1": device(OTHER)}))
 
@@ -616,6 +645,10 @@ def test_a_filter_needs_a_tap_on_a_bridge_of_the_kernel() -> None:
     filtered = "<filterref filter='clean-traffic'/>"
     on_switch = interface(f"<source bridge='br0'/><virtualport type='openvswitch'/>{filtered}")
     assert found(nics.filter_unsupported, on_switch, host(NO_SWITCH, switches="br0\n"))
+
+
+def test_macvtap_has_no_filters() -> None:
+    filtered = "<filterref filter='clean-traffic'/>"
     on_macvtap = interface(f"{LIVE}{filtered}")
     assert found(nics.filter_unsupported, on_macvtap, host({}, networks=[POOL]))
     assert not found(nics.filter_unsupported, on_macvtap, host(BR0, networks=[LAN]))
@@ -684,4 +717,8 @@ def test_a_kernel_that_cannot_shape_is_refused() -> None:
     (problem,) = no_traffic_control(guest, HostShaping(release="6.18", missing=("sch_sfq",)))
     assert isinstance(problem, Problem)
     assert problem.found == "kernel 6.18 has no sch_sfq"
+
+
+def test_a_kernel_that_can_shape_is_fine() -> None:
+    guest = GuestShaping(modules=("sch_htb", "sch_sfq"))
     assert not list(no_traffic_control(guest, HostShaping(release="6.18", missing=())))

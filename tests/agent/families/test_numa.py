@@ -125,6 +125,10 @@ def test_without_numad_there_is_no_advice() -> None:
     (problem,) = no_numad(need, Numad(path=None))
     assert isinstance(problem, Problem)
     assert problem.wanted == "numad"
+
+
+def test_with_numad_there_is_advice() -> None:
+    need = NumadNeed(subject="<vcpu placement='auto'>")
     assert not list(no_numad(need, Numad(path="/usr/bin/numad")))
 
 

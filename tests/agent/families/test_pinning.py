@@ -222,6 +222,10 @@ def test_a_vcpu_that_comes_later_needs_its_cpus_then() -> None:
     guest = GuestPinning(now=(), later=(Mask(subject="vCPU 1", cpus=frozenset({7})),))
     (problem,) = vcpu_cannot_be_plugged(guest, HOST)
     assert isinstance(problem, Problem)
+
+
+def test_a_vcpu_that_comes_later_does_not_stop_the_guest() -> None:
+    guest = GuestPinning(now=(), later=(Mask(subject="vCPU 1", cpus=frozenset({7})),))
     assert not list(no_such_cpu(guest, HOST))
     assert not list(vcpu_cannot_be_plugged(pinned(0), HOST))
 
@@ -229,10 +233,17 @@ def test_a_vcpu_that_comes_later_needs_its_cpus_then() -> None:
 def test_more_vcpus_than_cpus_is_a_risk() -> None:
     (problem,) = more_vcpus_than_cpus(GuestThreads(vcpus=8), HOST)
     assert problem == Problem(subject="vCPUs", wanted="8 CPUs", found="2 for guests")
+
+
+def test_as_many_vcpus_as_cpus_are_fine() -> None:
     assert not list(more_vcpus_than_cpus(GuestThreads(vcpus=2), HOST))
 
 
 def test_realtime_that_no_group_has_is_refused() -> None:
     guest = GuestRealtime(subjects=("vcpusched fifo",))
     assert list(no_realtime(guest, replace(CGROUPS, realtime_gated=True)))
+
+
+def test_realtime_without_a_gate_is_fine() -> None:
+    guest = GuestRealtime(subjects=("vcpusched fifo",))
     assert not list(no_realtime(guest, CGROUPS))

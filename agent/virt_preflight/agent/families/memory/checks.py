@@ -19,6 +19,10 @@ from virt_preflight.agent.report import Phase, Severity
 # Private memory that may be written is counted when it is mapped (accountable_mapping, mm/mmap.c).
 RESERVED = frozenset({Backing.ANONYMOUS, Backing.PRIVATE_MEMFD, Backing.PRIVATE_FILE})
 
+# MemAvailable leaves out what the kernel keeps back, its low watermarks (si_mem_available,
+# mm/show_mem.c): well below this part of all memory.
+KEPT_BACK_PART = 64
+
 
 def mib(size_kib: int) -> str:
     """A size as an operator reads it."""
@@ -137,7 +141,8 @@ def too_little_free(guest: GuestMemory, host: HostMemory, policy: Policy) -> Pro
     free_kib = max(0, host.available_kib - policy.memory_reserved_kib)
     if guest.ordinary_kib == 0 or wanted_kib <= free_kib:
         return
-    certain = taken_kib(guest) > host.available_kib + host.swap_free_kib
+    last_kib = host.available_kib + host.swap_free_kib + host.total_kib // KEPT_BACK_PART
+    certain = taken_kib(guest) > last_kib
     yield Problem(
         subject="memory",
         wanted=_wanted(wanted_kib, guest),
