@@ -90,5 +90,5 @@ T = TypeVar("T")
 
 def given(answer: T | SourceError) -> T:
     if isinstance(answer, SourceError):
-        raise answer
+        raise type(answer)(*answer.args)
     return answer

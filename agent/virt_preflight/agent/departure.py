@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
-from virt_preflight.agent.domain import Domain, read_domain
+from virt_preflight.agent.domain import Domain, arriving, read_domain
 from virt_preflight.agent.dryrun import Asked, given, report
 from virt_preflight.agent.fact import Unknown
 from virt_preflight.agent.factstore import FactStore, Question
@@ -19,15 +19,20 @@ from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.policy import Policy
 from virt_preflight.agent.report import Report, Side
 from virt_preflight.agent.residents import NoSuchDomain, matching, residents
+from virt_preflight.agent.xml import text_form
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Departure:
-    """What the source says: its own report, the guest's XML, and what else must be known."""
+    """What the source says: its own report, the guest's XML, and what else must be known.
 
-    domain_xml: str
+    The XML is the migratable one, which a migration sends, with the CPU of the live one, which it
+    sends beside it: what the live XML says of networks, backing files and ports is of this host.
+    """
+
+    domain_xml: bytes
     origin: GuestOrigin
     report: Report
 
@@ -45,11 +50,11 @@ def departure(
     found = matching(residents(store.source), wanted)
     if not found:
         raise NoSuchDomain(f"{host} has no domain {wanted!r}")
-    domain_xml = store.source.libvirt("domain-xml", found[0].uuid)
-    domain = read_domain(domain_xml)
+    domain = read_domain(store.source.libvirt("domain-xml", found[0].uuid))
+    sent = arriving(domain, store.source.libvirt("migratable-xml", found[0].uuid).encode())
     question = store.question(given(domain, policy, options, None), asked.max_age_s)
     return Departure(
-        domain_xml=domain_xml,
+        domain_xml=text_form(sent.root),
         report=report(question, Side.SOURCE, domain, host=host, options=options, asked=asked),
         origin=origin_of(question, host),
     )

@@ -39,10 +39,10 @@ def read_domain(document: bytes | str) -> Domain:
 
 
 def arriving(live: Domain, xml: bytes) -> Domain:
-    """The guest as a destination sees it when it is sent with XML of the caller's (`--xml`).
+    """The guest as a destination sees it when that XML is sent.
 
-    But for its CPU: libvirt puts there the one that the guest really has, from the migration
-    cookie (qemuDomainUpdateCPU, qemu/qemu_domain.c). Raises BadXml.
+    Its CPU is the one that it really has: libvirt takes it from the migration cookie and puts it
+    in the place of the one that the XML asks for (qemuDomainUpdateCPU). Raises BadXml.
     """
     changed = read_domain(xml)
     live_cpu = live.root.find("cpu")

@@ -138,7 +138,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         )
         return agent_pb2.BeginDryRunResponse(
             guest=guest_pb2.Guest(
-                domain_xml=found.domain_xml.encode(), origin=wire.origin_message(found.origin)
+                domain_xml=found.domain_xml, origin=wire.origin_message(found.origin)
             ),
             report=wire.report(found.report),
         )

@@ -82,6 +82,11 @@ def _feed(parser: etree.XMLPullParser, data: bytes) -> None:
                 raise BadXml(f"line {element.sourceline}: more than {MAX_DEPTH} elements deep")
 
 
+def text_form(element: Element) -> bytes:
+    """The element and all in it, in UTF-8."""
+    return etree.tostring(element, encoding="UTF-8")
+
+
 def where(element: Element) -> str:
     """`line 7: <memory>`, for error texts."""
     return f"line {element.sourceline}: <{element.tag}>"

@@ -181,7 +181,8 @@ class Recording(Verbs):
             raise Unreadable(f"not in the recording: {' '.join(question)}")
         answer = self.answers[question]
         if isinstance(answer, SourceError):
-            raise answer
+            # A kept exception that is raised again and again would keep every traceback with it.
+            raise type(answer)(*answer.args)
         assert isinstance(answer, form)
         return answer
 

@@ -47,8 +47,9 @@ class Guest(_message.Message):
     DOMAIN_XML_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     domain_xml: _builtins.bytes
-    """Domain XML in UTF-8. Of a running guest the live XML (what `virsh dumpxml` prints), never the
-    migratable one: only the live XML tells the CPU that the guest really has.
+    """Domain XML in UTF-8. Of a running guest the migratable XML, which a migration sends, with the
+    `<cpu>` of the live XML: only that one tells the CPU that the guest really has. BeginDryRun
+    gives it so.
     """
     @_builtins.property
     def origin(self) -> Global___GuestOrigin:
@@ -366,7 +367,9 @@ class Questions(_message.Message):
 
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
-        """Facts that change at any moment are read anew when older than this. Absent: the agent's pace."""
+        """Facts that change at any moment are read anew when older than this; 0: those that stay as well.
+        Absent: the agent's own pace.
+        """
 
     def __init__(
         self,

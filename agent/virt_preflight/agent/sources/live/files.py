@@ -86,6 +86,7 @@ def stat_of(path: str) -> FileStat:
         device=found.st_dev,
         inode=found.st_ino,
         rdev=rdev,
+        changed_s=found.st_ctime,
     )
 
 

@@ -228,6 +228,10 @@ def _domain_xml(connection: Any, uuid: str) -> str:
     return str(connection.lookupByUUIDString(uuid).XMLDesc(0))
 
 
+def _migratable_xml(connection: Any, uuid: str) -> str:
+    return str(connection.lookupByUUIDString(uuid).XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE))
+
+
 def _domain_jobs(connection: Any, uuid: str) -> str:
     domain = connection.lookupByUUIDString(uuid)
     state, reason = domain.state(0)
@@ -309,6 +313,11 @@ def _pools(connection: Any) -> str:
     )
 
 
+def _pool_volumes(connection: Any, pool: str) -> str:
+    """As libvirt lists them, without a look at whether they are there still."""
+    return json.dumps(connection.storagePoolLookupByName(pool).listVolumes())
+
+
 def _volume(connection: Any, pool: str, volume: str) -> str:
     found = connection.storagePoolLookupByName(pool).storageVolLookupByName(volume)
     return json.dumps({"path": found.path(), "xml": found.XMLDesc(0)})
@@ -352,11 +361,13 @@ QUESTIONS: dict[str, Callable[..., str]] = {
     "domain-capabilities": _domain_capabilities,
     "domains": _domains,
     "domain-xml": _domain_xml,
+    "migratable-xml": _migratable_xml,
     "domain-jobs": _domain_jobs,
     "networks": _networks,
     "network-ports": _network_ports,
     "nwfilters": _nwfilters,
     "pools": _pools,
+    "pool-volumes": _pool_volumes,
     "volume": _volume,
     "secrets": _secrets,
     "node-devices": _node_devices,
