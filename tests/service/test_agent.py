@@ -151,7 +151,7 @@ async def test_a_guest_is_found_as_virsh_finds_it(channel: grpc.aio.Channel, by:
             f"wanted 1 to {GUESTS_AT_MOST}",
         ),
         (
-            agent_pb2.PrepareDryRunRequest(guests=[guest(), guest(b"<domain>\n<nam")]),
+            agent_pb2.PrepareDryRunRequest(guests=[guest(), guest(b"<domain>\n<name")]),
             "guests[1].domain_xml",
             "line 2: ",
         ),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from types import ModuleType
 
@@ -15,6 +15,7 @@ from virt_preflight.agent.families import FAMILIES
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.policy import Policy
+from virt_preflight.agent.report import Side
 from virt_preflight.agent.sources import Source
 
 # Facts that come with the question or from the configuration, and so have no provider.
@@ -53,14 +54,25 @@ def gather(modules: Iterable[ModuleType]) -> Catalogue:
     return Catalogue(provider_by_type=providers, checks=tuple(checks.values()))
 
 
+@lru_cache(maxsize=64)
 def chosen(
-    checks: Iterable[AnyCheck], only: Collection[str] = (), skip: Collection[str] = ()
+    checks: tuple[AnyCheck, ...],
+    side: Side,
+    *,
+    offline: bool,
+    only: frozenset[str] = frozenset(),
+    skip: frozenset[str] = frozenset(),
 ) -> tuple[AnyCheck, ...]:
-    """The checks of these ids or families (none named: all), less those to skip."""
+    """The checks of that side with these ids or families (none named: all), less those to skip.
+
+    Offline: only those that also apply to a guest that is shut off.
+    """
     return tuple(
         check
         for check in checks
-        if (not only or check.id in only or check.family in only)
+        if check.side is side
+        and (check.offline or not offline)
+        and (not only or check.id in only or check.family in only)
         and check.id not in skip
         and check.family not in skip
     )

@@ -39,7 +39,7 @@ class CouldNotTell:
 Problems = Iterator[Problem | CouldNotTell]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Check(Generic[P]):
     """A check with all that there is to know of it. Call it as the function that it is."""
 

@@ -46,6 +46,6 @@ def capacity_of(find: Find) -> Capacity | None:
     if not isinstance(memory, HostMemory) or not isinstance(policy, Policy):
         return None
     return Capacity(
-        memory_total_kib=memory.total_kib,
+        memory_total_kib=memory.ordinary_kib,
         memory_free_kib=max(0, memory.available_kib - policy.memory_reserved_kib),
     )

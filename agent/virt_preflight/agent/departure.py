@@ -1,4 +1,4 @@
-"""A guest that lives here and would leave: may it, and what must others know of it?"""
+"""A guest that lives here and would leave: whether it may, and what others must know of it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from virt_preflight.agent.catalogue import chosen
@@ -20,9 +20,9 @@ from virt_preflight.agent.runner import examine
 class Asked:
     """Which checks, and how old their facts may be (seconds; None: the agent's own pace)."""
 
-    only: Collection[str] = ()
-    skip: Collection[str] = ()
-    waive: Collection[str] = ()
+    only: frozenset[str] = frozenset()
+    skip: frozenset[str] = frozenset()
+    waive: frozenset[str] = frozenset()
     max_age_s: float | None = None
 
 
@@ -59,11 +59,13 @@ def report(
     asked: Asked,
 ) -> Report:
     """Ask that side's checks with the facts of a question."""
-    checks = [
-        check
-        for check in chosen(question.store.catalogue.checks, asked.only, asked.skip)
-        if check.side is side and (check.offline or not options.offline)
-    ]
+    checks = chosen(
+        question.store.catalogue.checks,
+        side,
+        offline=options.offline,
+        only=asked.only,
+        skip=asked.skip,
+    )
     outcome = examine(checks, question.known, asked.waive)
     return Report(
         host=host,

@@ -38,7 +38,7 @@ class Kind(Enum):
     LOOK = "look"  # the host's answer about this guest's own things: its files, its devices
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Provider(Generic[P, T]):
     """The one function that gives a type of fact. Call it as the function that it is."""
 

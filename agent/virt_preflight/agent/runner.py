@@ -41,20 +41,26 @@ def examine(
     asked = not_applicable = 0
     oldest = 0.0
     for check in checks:
-        facts = [known(asked_type) for asked_type in check.asks]
-        if any(fact.value is None for fact in facts):
+        facts = _applying(check, known)
+        if facts is None:
             not_applicable += 1
             continue
         asked += 1
-        oldest = max([oldest, *(fact.age_s for fact in facts)])
-        missing = [fact.value for fact in facts if isinstance(fact.value, Unknown)]
+        values: list[object] = []
+        missing: list[str] = []
+        lasting = True
+        for fact in facts:
+            values.append(fact.value)
+            oldest = max(oldest, fact.age_s)
+            lasting = lasting and fact.pace is Pace.FIXED
+            if isinstance(fact.value, Unknown):
+                missing.append(fact.value.why)
         if missing:
-            why = "; ".join(dict.fromkeys(unknown.why for unknown in missing))
+            why = "; ".join(dict.fromkeys(missing))
             unanswered.append(_unanswered(check, CouldNotTell(subject="", why=why), waived))
             continue
-        lasting = all(fact.pace is Pace.FIXED for fact in facts)
         try:
-            for yielded in check.function(*(fact.value for fact in facts)):
+            for yielded in check.function(*values):
                 match yielded:
                     case Problem():
                         findings.append(_finding(check, yielded, waived, lasting=lasting))
@@ -70,6 +76,17 @@ def examine(
         not_applicable=not_applicable,
         facts_age_s=oldest,
     )
+
+
+def _applying(check: AnyCheck, known: Callable[[type], Known]) -> list[Known] | None:
+    """The facts that it asks for; None as soon as the guest has none of one, and no more asked."""
+    facts = []
+    for asked_type in check.asks:
+        fact = known(asked_type)
+        if fact.value is None:
+            return None
+        facts.append(fact)
+    return facts
 
 
 def _worst_first(finding: Finding) -> tuple[bool, int]:

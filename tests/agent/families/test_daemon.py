@@ -1,0 +1,90 @@
+from tests.agent.fake import FakeSource
+from virt_preflight.agent.check import CouldNotTell, Problem
+from virt_preflight.agent.families.daemon import (
+    DaemonAnswer,
+    QemuConf,
+    QemuUser,
+    daemon_answer,
+    not_answering,
+    qemu_conf,
+    qemu_user,
+    tls_forced,
+)
+from virt_preflight.agent.options import MigrationOptions
+from virt_preflight.agent.sources import Absent, Refused, Unreadable, User
+
+CONF = """\
+# user = "nobody"
+user = "qemu"
+  group="kvm"   # who may use KVM
+dynamic_ownership = 0
+cgroup_device_acl = [
+    "/dev/null",
+    "/dev/full",
+]
+migrate_tls_force = 1
+"""
+CAPABILITIES = """\
+<capabilities><host>
+ <secmodel><model>apparmor</model><doi>0</doi></secmodel>
+ <secmodel><model>dac</model><doi>0</doi>
+  <baselabel type='kvm'>+64055:+105</baselabel><baselabel type='qemu'>+64055:+105</baselabel>
+ </secmodel>
+</host></capabilities>
+"""
+QEMU = User(name="libvirt-qemu", uid=64055, gid=105, groups=(105,))
+
+
+def conf(text: str) -> QemuConf:
+    return qemu_conf(FakeSource(texts={"/etc/libvirt/qemu.conf": text}))
+
+
+def test_settings_are_read_as_written() -> None:
+    read = conf(CONF)
+    assert read.string("user") == "qemu"
+    assert read.string("group") == "kvm"
+    assert not read.flag("dynamic_ownership", default=True)
+    assert "/dev/full" in read.value_by_key["cgroup_device_acl"]
+    assert read.string("vnc_listen") is None
+
+
+def test_a_host_without_qemu_conf_has_the_defaults() -> None:
+    assert qemu_conf(FakeSource()) == QemuConf(value_by_key={})
+
+
+def test_who_runs_qemu_is_told_by_libvirts_own_label() -> None:
+    source = FakeSource(answers={("capabilities",): CAPABILITIES}, users={"64055": QEMU})
+    assert qemu_user(source, conf("dynamic_ownership = 0")) == QemuUser(
+        user=QEMU, dynamic_ownership=False
+    )
+
+
+def test_a_daemon_that_refuses_the_connection_is_down() -> None:
+    for error in (Refused("connection refused"), Absent("no socket")):
+        (problem,) = not_answering(daemon_answer(FakeSource(answers={("hostname",): error})))
+        assert isinstance(problem, Problem)
+        assert problem.found == str(error)
+
+
+def test_a_daemon_that_hangs_is_left_open() -> None:
+    hanging = FakeSource(answers={("hostname",): Unreadable("no answer within 2 s")})
+    (left,) = not_answering(daemon_answer(hanging))
+    assert left == CouldNotTell(subject="libvirtd", why="no answer within 2 s")
+
+
+def test_a_daemon_that_answers_is_fine() -> None:
+    answer = daemon_answer(FakeSource(answers={("hostname",): "h1"}))
+    assert answer == DaemonAnswer()
+    assert not list(not_answering(answer))
+
+
+def test_a_host_that_insists_on_tls_refuses_without() -> None:
+    (problem,) = tls_forced(conf(CONF), MigrationOptions())
+    assert isinstance(problem, Problem)
+    assert problem.wanted == "--tls"
+
+
+def test_tls_or_a_tunnel_satisfies_a_host_that_insists() -> None:
+    for options in (MigrationOptions(tls=True), MigrationOptions(tunnelled=True)):
+        assert not list(tls_forced(conf(CONF), options))
+    assert not list(tls_forced(conf(""), MigrationOptions()))

@@ -1,0 +1,45 @@
+"""The scenarios: what each expects was seen to happen; where it surprises, a comment says why.
+
+About half of them have to migrate, and many of those look as if they could not: a wrong no is as
+bad as a wrong yes.
+"""
+
+from __future__ import annotations
+
+from tests.lab.scenarios import (
+    cpu,
+    devices,
+    disks,
+    firmware,
+    machine,
+    memory,
+    nics,
+    numa,
+    options,
+    pairs,
+    storage,
+    tenants,
+    versions,
+)
+from tests.lab.scenarios.scenario import Scenario, here
+
+__all__ = ["SCENARIOS", "Scenario", "here"]
+
+FAMILIES = (
+    pairs,
+    cpu,
+    machine,
+    memory,
+    numa,
+    disks,
+    storage,
+    nics,
+    firmware,
+    devices,
+    tenants,
+    options,
+    versions,
+)
+SCENARIOS: tuple[Scenario, ...] = tuple(
+    scenario for family in FAMILIES for scenario in family.SCENARIOS
+)

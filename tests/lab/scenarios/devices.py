@@ -1,0 +1,181 @@
+"""Graphics, serial ports, channels, shared directories."""
+
+from __future__ import annotations
+
+from tests.lab import faults
+from tests.lab.scenarios.pieces import VIDEO, VNC
+from tests.lab.scenarios.scenario import Scenario, both, fails, guest, migrates
+
+TCP_SERIAL = "<serial type='tcp'><source mode='bind' host='0.0.0.0' service='7777'/></serial>"
+
+SCENARIOS: tuple[Scenario, ...] = (
+    fails(
+        "vnc-address-absent",
+        "graphics.address-absent",
+        guest=guest(devices=VNC.format(port=-1, auto="yes", address="10.78.0.1")),
+        says="Cannot assign requested address",
+    ),
+    fails(
+        "vnc-port-taken",
+        "graphics.port-taken",
+        guest=guest(devices=VNC.format(port=5999, auto="no", address="0.0.0.0")),
+        on_destination=(faults.port_taken(5999),),
+        says="Address already in use",
+    ),
+    migrates(
+        "vnc-auto-port-taken",
+        guest=guest(devices=VNC.format(port=-1, auto="yes", address="0.0.0.0")),
+        on_destination=(faults.port_taken(5900),),
+    ),
+    migrates(
+        "spice",
+        guest=guest(
+            devices="<graphics type='spice' autoport='yes' listen='0.0.0.0'/>"
+            + VIDEO.format(model="qxl")
+        ),
+    ),
+    fails(
+        "spice-gone-in-newer",
+        "graphics.unsupported",
+        guest=guest(devices="<graphics type='spice' autoport='yes' listen='0.0.0.0'/>"),
+        destination="h3",
+        says="spice graphics are not supported with this QEMU",
+    ),
+    fails(
+        "video-qxl-gone-in-newer",
+        "graphics.video-unsupported",
+        guest=guest(
+            devices=VNC.format(port=-1, auto="yes", address="0.0.0.0") + VIDEO.format(model="qxl")
+        ),
+        destination="h3",
+        says="domain configuration does not support video model 'qxl'",
+    ),
+    migrates(
+        "video-virtio-newer",
+        guest=guest(
+            devices=VNC.format(port=-1, auto="yes", address="0.0.0.0")
+            + VIDEO.format(model="virtio")
+        ),
+        destination="h3",
+    ),
+    fails(
+        "serial-directory-absent",
+        "chardevs.directory-absent",
+        guest=guest(
+            devices="<serial type='file'><source path='/var/lib/libvirt/slog/a.log'/></serial>"
+        ),
+        on_source=(faults.directory("/var/lib/libvirt/slog"),),
+        says="/var/lib/libvirt/slog/a.log': No such file or directory",
+    ),
+    fails(
+        "serial-log-directory-absent",
+        "chardevs.directory-absent",
+        guest=guest(
+            devices="<serial type='pty'><log file='/var/lib/libvirt/slog/b.log'/></serial>"
+        ),
+        on_source=(faults.directory("/var/lib/libvirt/slog"),),
+        says="/var/lib/libvirt/slog/b.log",
+    ),
+    fails(
+        "vnc-socket-directory-absent",
+        "graphics.directory-absent",
+        guest=guest(devices="<graphics type='vnc' socket='/var/lib/libvirt/vncs/a.sock'/>"),
+        on_source=(faults.directory("/var/lib/libvirt/vncs"),),
+        says="No such file or directory",
+    ),
+    fails(
+        "vnc-tls-no-certificates",
+        "graphics.no-certificates",
+        guest=guest(devices=VNC.format(port=-1, auto="yes", address="0.0.0.0")),
+        on_destination=(faults.qemu_conf("vnc_tls = 1"),),
+        says="Unable to access credentials",
+    ),
+    fails(
+        "lock-daemon-absent",
+        "tenants.no-lock-daemon",
+        on_destination=(faults.qemu_conf('lock_manager = "lockd"'),),
+        says="virtlockd",
+    ),
+    fails(
+        "label-of-another-driver",
+        "security.model-absent",
+        rewrite=(
+            (
+                "</devices>",
+                (
+                    "</devices><seclabel type='static' model='selinux' relabel='no'>"
+                    "<label>system_u:system_r:svirt_t:s0:c1,c2</label></seclabel>"
+                ),
+            ),
+        ),
+        says="Security driver model 'selinux' is not available",
+    ),
+    fails(
+        "serial-port-taken",
+        "chardevs.port-taken",
+        guest=guest(devices=TCP_SERIAL),
+        on_destination=(faults.port_taken(7777),),
+        says="Address already in use",
+    ),
+    migrates("serial-port", guest=guest(devices=TCP_SERIAL)),
+    fails(
+        "channel-directory-absent",
+        "chardevs.directory-absent",
+        guest=guest(
+            devices="<channel type='unix'><source mode='bind' path='/var/lib/libvirt/chan/c.sock'/>"
+            "<target type='virtio' name='org.lab.0'/></channel>"
+        ),
+        on_source=(faults.directory("/var/lib/libvirt/chan"),),
+        says="No such file or directory",
+    ),
+    fails(
+        "rng-absent",
+        "chardevs.rng-absent",
+        guest=guest(
+            devices="<rng model='virtio'>"
+            "<backend model='random'>/var/lib/libvirt/rnd</backend></rng>"
+        ),
+        on_source=(faults.linked("/dev/urandom", "/var/lib/libvirt/rnd"),),
+        says="Could not open '/var/lib/libvirt/rnd': No such file or directory",
+    ),
+    fails(
+        "9p-directory-absent",
+        "shares.directory-absent",
+        guest=guest(
+            devices="<filesystem type='mount' accessmode='passthrough'>"
+            "<source dir='/var/lib/libvirt/p9'/><target dir='fs0'/></filesystem>"
+        ),
+        on_source=(faults.directory("/var/lib/libvirt/p9"),),
+        says="/var/lib/libvirt/p9",
+    ),
+    migrates(
+        "9p-unmounted",
+        guest=guest(
+            devices="<filesystem type='mount' accessmode='passthrough'>"
+            "<source dir='/var/lib/libvirt/p9'/><target dir='fs0'/></filesystem>"
+        ),
+        **both(faults.directory("/var/lib/libvirt/p9")),
+    ),
+    fails(
+        "virtiofs",
+        "shares.unmigratable",
+        guest=guest(
+            top="<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>",
+            devices="<filesystem type='mount' accessmode='passthrough'><driver type='virtiofs'/>"
+            "<source dir='/var/lib/libvirt/vfs'/><target dir='fs0'/></filesystem>",
+        ),
+        **both(faults.directory("/var/lib/libvirt/vfs")),
+        says="vhost-user-fs",
+    ),
+    fails(
+        "shmem",
+        "hostdevs.unmigratable",
+        "shares.unmigratable",
+        guest=guest(
+            devices="<shmem name='@name'><model type='ivshmem-plain'/>"
+            "<size unit='M'>4</size></shmem>"
+        ),
+        **both(faults.shell("shared memory", ":", back="rm -f /dev/shm/@name")),
+        says="Migration is disabled when using feature 'peer mode' in device 'ivshmem'",
+    ),
+)

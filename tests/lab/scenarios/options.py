@@ -1,0 +1,116 @@
+"""What is asked of `virsh migrate`, and the way that the guest takes."""
+
+from __future__ import annotations
+
+from tests.lab import faults
+from tests.lab.guests import IMAGES, Nic
+from tests.lab.scenarios.pieces import DISK, OWN
+from tests.lab.scenarios.scenario import Scenario, fails, guest, migrates
+
+STORED = faults.shell(
+    "the guest is persistent",
+    "virsh -q dumpxml --inactive @name >/tmp/d; virsh -q define /tmp/d >/dev/null; rm /tmp/d",
+)
+
+SCENARIOS: tuple[Scenario, ...] = (
+    migrates("not-live", mode=("--p2p",)),
+    migrates("persistent", guest=guest(disks=(DISK,)), options=("--unsafe", "--persistent")),
+    migrates(
+        "moved-for-good",
+        then_on_source=(STORED,),
+        options=("--unsafe", "--persistent", "--undefinesource"),
+    ),
+    migrates("paused", then_on_source=(faults.virsh("suspend @name >/dev/null"),)),
+    migrates("suspended-there", options=("--unsafe", "--suspend")),
+    migrates("tunnelled", options=("--unsafe", "--tunnelled")),
+    migrates("parallel", options=("--unsafe", "--parallel", "--parallel-connections", "2")),
+    migrates("auto-converge", options=("--unsafe", "--auto-converge")),
+    migrates("compressed", options=("--unsafe", "--compressed")),
+    migrates("postcopy", options=("--unsafe", "--postcopy")),
+    migrates(
+        "offline",
+        then_on_source=(
+            STORED,
+            faults.virsh("destroy @name >/dev/null"),
+        ),
+        mode=("--offline", "--p2p"),
+        options=("--persistent",),
+    ),
+    fails(
+        "tls-no-certificates",
+        "transport.no-certificates",
+        options=("--unsafe", "--tls"),
+        says="Unable to access credentials",
+    ),
+    fails(
+        "tunnelled-with-copy",
+        "transport.tunnelled-copy",
+        guest=guest(disks=(OWN,)),
+        options=("--tunnelled", "--copy-storage-all"),
+        on_destination=(
+            faults.shell(
+                "the copy goes afterwards",
+                ":",
+                back=f"rm -f {OWN.path}; virsh -q pool-refresh images",
+            ),
+        ),
+        says="",
+    ),
+    fails(
+        "uri-dead-address",
+        "transport.unreachable",
+        options=("--unsafe", "--migrateuri", "tcp://10.78.0.99"),
+        says="unable to connect to server at '10.78.0.99:49152': No route to host",
+    ),
+    fails(
+        "uri-unresolvable",
+        "transport.unresolvable",
+        options=("--unsafe", "--migrateuri", "tcp://no-such-host"),
+        says="Unable to resolve address 'no-such-host'",
+    ),
+    migrates("uri-fixed-port", options=("--unsafe", "--migrateuri", "tcp://10.78.0.2:49999")),
+    fails(
+        "uri-fixed-port-taken",
+        "transport.port-taken",
+        options=("--unsafe", "--migrateuri", "tcp://10.78.0.2:49999"),
+        on_destination=(faults.port_taken(49999),),
+        says="Address already in use",
+    ),
+    migrates("first-port-taken", on_destination=(faults.port_taken(49152),)),
+    fails(
+        "libvirtd-stopped",
+        "transport.unreachable",
+        on_destination=(faults.libvirtd_stopped(),),
+        says="unable to connect to server at 'h2:16509': Connection refused",
+        unsure_ok="without its libvirtd the agent cannot answer for most of the host",
+    ),
+    migrates(
+        "rewritten-title",
+        rewrite=(("<memory ", "<title>moved</title><memory "),),
+    ),
+    fails(
+        "rewritten-memory",
+        "domain.abi-changed",
+        rewrite=(("<memory unit='KiB'>65536<", "<memory unit='KiB'>131072<"),),
+        says="Target domain max memory 131072 does not match source 65536",
+    ),
+    fails(
+        "rewritten-machine",
+        "domain.abi-changed",
+        rewrite=(("machine='pc-q35-7.2'", "machine='pc-q35-7.1'"),),
+        says="pc-q35-7.1",
+    ),
+    fails(
+        "rewritten-mac",
+        "domain.abi-changed",
+        guest=guest(nics=(Nic(bridge="br0"),)),
+        rewrite=(("<mac address='52:54:00:", "<mac address='52:54:01:"),),
+        says="Target network card",
+    ),
+    migrates(
+        "rewritten-disk-path",
+        guest=guest(disks=(OWN,)),
+        on_destination=(faults.image(f"{IMAGES}/@name-there.qcow2"),),
+        rewrite=(("@name.qcow2", "@name-there.qcow2"),),
+    ),
+)

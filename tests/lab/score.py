@@ -1,0 +1,500 @@
+"""Asks for a verdict, then really migrates, and counts how often the verdict was true.
+
+One scenario after the other on the same hosts: arrange it, ask at each depth (with a look at both
+hosts before and after), let `virsh migrate` say the truth, and put everything back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tests.lab import faults, guests, traces
+from tests.lab.faults import Fault
+from tests.lab.hosts import RUNS, Host, Lab, attempt_beside, attempt_on, run_on, script_on
+from tests.lab.machine import CHECKOUT, LabError, Ran, has, pages_of_2m
+from tests.lab.scenarios import Scenario, here
+
+REPORT = CHECKOUT / "build" / "lab-score.json"
+# Ten times what a migration of these guests takes; and past it the truth is "fails".
+TRUTH_WITHIN_S = 30
+ASK_WITHIN_S = 30
+TURN_WITHIN_S = 300  # several of the longest scenarios of another lab
+
+Truth = Literal["migrates", "fails"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What virt-preflight is asked."""
+
+    guest: str
+    source: str
+    destination: str
+    options: tuple[str, ...]
+    depth: str
+
+
+Ask = Callable[[Lab, Question], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foretold:
+    """What virt-preflight said at one depth."""
+
+    verdict: str
+    checks: tuple[str, ...] = ()
+    ms: int = 0
+    whole: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One scenario, with what was foretold and what came."""
+
+    scenario: Scenario
+    truth: Truth
+    error: str = ""
+    depths: dict[str, Foretold] = field(default_factory=dict)
+    traces: tuple[str, ...] = ()
+    leftovers: tuple[str, ...] = ()
+    seconds: float = 0
+
+    @property
+    def as_meant(self) -> str | None:
+        """Why the scenario itself is wrong, if it does not do what it was written for."""
+        if self.truth != self.scenario.expect:
+            return f"meant: {self.scenario.expect}, truth: {self.truth} {self.error}".rstrip()
+        if self.scenario.says not in self.error:
+            return f"meant to say {self.scenario.says!r}, said {self.error!r}"
+        return None
+
+
+def agrees(verdict: str, truth: Truth) -> str:
+    """`yes`, or in which way the verdict and the truth differ."""
+    if verdict in ("CLEAR", "RISKY"):
+        return "yes" if truth == "migrates" else "missed"
+    if verdict == "BLOCKED":
+        return "yes" if truth == "fails" else "false alarm"
+    return "unsure"
+
+
+# -------------------------------------------------------------------------------- one scenario
+
+
+def why_skipped(scenario: Scenario, lab: Lab) -> str | None:
+    """Why this lab cannot play this scenario, if it cannot."""
+    for host in (scenario.source, scenario.destination):
+        if host not in lab.hosts:
+            return f"no host {host} in this lab"
+    for need in scenario.needs:
+        reason: str | None
+        if need == "kvm":
+            reason = None if lab.accelerator == "kvm" else "guests run under TCG here"
+        else:
+            reason = has(need)
+        if reason:
+            return reason
+    return None
+
+
+def play(
+    lab: Lab, scenario: Scenario, *, ask: Ask | None, depths: Sequence[str] = ("facts",)
+) -> Outcome:
+    """Arrange, ask, migrate, put back."""
+    with turn(scenario):
+        return in_turn(lab, scenario, ask=ask, depths=depths)
+
+
+@contextlib.contextmanager
+def turn(scenario: Scenario) -> Iterator[None]:
+    """Huge pages are the kernel's own, and other labs of this machine see ours come and go.
+
+    So who changes them plays alone, and all others play together. The gate is held only until
+    one's turn has come: without it a stream of others would keep the one waiting for ever.
+    """
+    RUNS.mkdir(parents=True, exist_ok=True)
+    handles = [os.open(RUNS / name, os.O_CREAT | os.O_RDWR, 0o600) for name in (".gate", ".pages")]
+    gate, pages = handles
+    try:
+        take(gate, fcntl.LOCK_EX)
+        take(pages, fcntl.LOCK_EX if scenario.pages else fcntl.LOCK_SH)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        yield
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+def take(handle: int, kind: int) -> None:
+    until = time.monotonic() + TURN_WITHIN_S
+    while True:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise LabError(f"another lab has not ended its turn in {TURN_WITHIN_S} s") from None
+            time.sleep(0.05)
+        else:
+            return
+
+
+def in_turn(lab: Lab, scenario: Scenario, *, ask: Ask | None, depths: Sequence[str]) -> Outcome:
+    started = time.monotonic()
+    source, destination = lab[scenario.source], lab[scenario.destination]
+    scenario = here(scenario, lab)
+    guest = scenario.guest
+    two = (source, destination)
+    before = both(traces.snapshot, two)
+    foretold: dict[str, Foretold] = {}
+    found: list[str] = []
+    done: list[tuple[Host, Fault]] = []
+
+    def arrange(host: Host, arranged: Iterable[Fault]) -> None:
+        for fault in arranged:
+            done.append((host, fault))  # before it is done: half done has to be undone as well
+            faults.apply(host, fault)
+
+    pages = pages_of_2m().read_text() if scenario.pages else ""
+    try:
+        if scenario.pages:
+            set_pages(lab, pages, scenario.pages)
+        arrange(source, scenario.on_source)
+        arrange(destination, scenario.on_destination)
+        make_disks(guest, source, destination)
+        guests.start(source, guest, lab)
+        arrange(source, scenario.then_on_source)
+        arrange(destination, scenario.then_on_destination)
+        rewritten = rewrite(lab, scenario, source, guest)
+        if ask is not None:
+            xml = ("--xml", str(rewritten)) if rewritten else ()
+            for depth in depths:
+                looked = both(traces.snapshot, two)
+                began = time.monotonic()
+                answer = ask(
+                    lab,
+                    Question(
+                        guest=guest.name,
+                        source=source.name,
+                        destination=destination.name,
+                        options=(*scenario.mode, *scenario.options, *xml),
+                        depth=depth,
+                    ),
+                )
+                took = round((time.monotonic() - began) * 1000)
+                for host, was, now in zip(two, looked, both(traces.snapshot, two), strict=True):
+                    found += [f"{depth} {host.name}: {x}" for x in traces.differences(was, now)]
+                foretold[depth] = verdict_in(answer, destination.name, took)
+        truth, error = real_migration(lab, scenario, rewritten)
+    finally:
+        put_back(lab, scenario, guest, done, pages)
+    after = both(traces.snapshot, two)
+    left = [
+        f"{host.name}: {line}"
+        for host, was, now in zip(two, before, after, strict=True)
+        for line in traces.leftovers(was, now)
+    ]
+    return Outcome(
+        scenario=scenario,
+        truth=truth,
+        error=error,
+        depths=foretold,
+        traces=tuple(found),
+        leftovers=tuple(left),
+        seconds=time.monotonic() - started,
+    )
+
+
+def both(look: Callable[[Host], traces.Snapshot], two: Sequence[Host]) -> list[traces.Snapshot]:
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return list(pool.map(look, two))
+
+
+def set_pages(lab: Lab, before: str, count: int) -> None:
+    """Reserve huge pages for all hosts at once: they are the kernel's."""
+    (lab.run / "hugepages").write_text(before)
+    pages_of_2m().write_text(str(count))
+    got = int(pages_of_2m().read_text())
+    if got != count:
+        raise LabError(f"the kernel has {got} huge pages of {count} asked for")
+
+
+def make_disks(guest: guests.Guest, source: Host, destination: Host) -> None:
+    for disk in guest.disks:
+        if disk.on == "nowhere":
+            continue
+        script_on(source, guests.making(disk))
+        if disk.on == "both":
+            script_on(destination, guests.making(disk))
+
+
+def rewrite(lab: Lab, scenario: Scenario, source: Host, guest: guests.Guest) -> Path | None:
+    """The XML that the destination is to have, where it is not the guest's own."""
+    if not scenario.rewrite:
+        return None
+    xml = run_on(source, ["virsh", "-q", "dumpxml", "--migratable", guest.name])
+    for old, new in scenario.rewrite:
+        if old not in xml:
+            raise LabError(f"{scenario.id}: nothing to rewrite, there is no {old!r} in\n{xml}")
+        xml = xml.replace(old, new, 1)
+    path = lab.run / f"{guest.name}.xml"
+    path.write_text(xml)
+    (source.files / "tmp" / f"{guest.name}.xml").write_text(xml)
+    return path
+
+
+def real_migration(lab: Lab, scenario: Scenario, rewritten: Path | None) -> tuple[Truth, str]:
+    source, destination = lab[scenario.source], lab[scenario.destination]
+    guest = scenario.guest
+    xml = ("--xml", f"/tmp/{guest.name}.xml") if rewritten else ()
+    ran = guests.migrate(
+        source,
+        destination,
+        guest.name,
+        *scenario.options,
+        *xml,
+        mode=scenario.mode,
+        within_s=TRUTH_WITHIN_S,
+    )
+    if ran.code != 0:
+        return "fails", ran.said
+    arrived = guests.state_of(destination, scenario.arrives_as or guest.name)
+    if arrived not in ("running", "paused") and "--offline" not in scenario.mode:
+        return "fails", f"virsh was content, but the guest is {arrived} on {destination.name}"
+    return "migrates", ""
+
+
+def put_back(
+    lab: Lab, scenario: Scenario, guest: guests.Guest, done: list[tuple[Host, Fault]], pages: str
+) -> None:
+    two = (lab[scenario.source], lab[scenario.destination])
+    names = [guest.name, *([scenario.arrives_as] if scenario.arrives_as else [])]
+    for host in two:
+        guests.remove(host, *names)
+    for host, fault in reversed(done):
+        faults.undo(host, fault)
+    files = [f"/tmp/{guest.name}.xml", f"/var/lib/libvirt/qemu/nvram/{guest.name}_VARS.fd"]
+    files += [path for disk in guest.disks for path in guests.files_of(disk)]
+    for host in two:
+        if guests.state_of(host, guest.name) != "absent":  # its libvirtd had been stopped
+            guests.remove(host, *names)
+        attempt_on(host, ["rm", "-f", *files])
+    (lab.run / f"{guest.name}.xml").unlink(missing_ok=True)
+    if pages:
+        pages_of_2m().write_text(pages)
+        (lab.run / "hugepages").unlink(missing_ok=True)
+
+
+# --------------------------------------------------------------------------------------- asking
+
+
+def ask_cli(lab: Lab, question: Question) -> dict[str, Any]:
+    """What an operator at the switch gets from `virt-preflight check -o json`."""
+    program = Path(sys.executable).parent / "virt-preflight"
+    if not program.exists():
+        named = shutil.which("virt-preflight")
+        if named is None:
+            raise LabError(f"no virt-preflight beside {sys.executable}")
+        program = Path(named)
+    argv = [
+        str(program),
+        "check",
+        question.guest,
+        *("--fleet", str(lab.run / "fleet.toml")),
+        *("--from", question.source, "--to", question.destination),
+        *("--depth", question.depth, "-o", "json"),
+        *asked(question.options),
+    ]
+    ran = attempt_beside(lab, argv, within_s=ASK_WITHIN_S)
+    return parsed(ran)
+
+
+# Options of `virsh migrate` that change nothing about whether it succeeds, and how many words
+# follow them: virt-preflight does not know them.
+UNASKED = {"--suspend": 0, "--undefinesource": 0, "--compressed": 0, "--parallel-connections": 1}
+
+
+def asked(options: Sequence[str]) -> Iterator[str]:
+    """The options that virt-preflight has too."""
+    words = iter(options)
+    for word in words:
+        if word in UNASKED:
+            for _ in range(UNASKED[word]):
+                next(words)
+        else:
+            yield word
+
+
+def parsed(ran: Ran) -> dict[str, Any]:
+    # 1 is "could not run", 2 is usage: every other code comes with an answer.
+    if ran.code in (None, 1, 2, 130):
+        raise LabError(f"{' '.join(ran.argv[6:])}: ended with {ran.code}: {ran.said}")
+    try:
+        answer: dict[str, Any] = json.loads(ran.out)
+    except ValueError as error:
+        raise LabError(f"not JSON ({error}): {ran.out[:300]!r} {ran.err[-300:]!r}") from error
+    return answer
+
+
+def misshapen(answer: dict[str, Any]) -> list[str]:
+    """What the answer lacks of what other programs rely on."""
+    wrong: list[str] = []
+    for key, wanted in (("apiVersion", "virt-preflight/v1"), ("kind", "DryRun")):
+        if answer.get(key) != wanted:
+            wrong.append(f"{key} is {answer.get(key)!r}, not {wanted!r}")
+    of_all = ("domain", "askedAt", "tookMs", "depth", "options", "verdict", "hosts", "reasons")
+    wrong += [f"no {key}" for key in of_all if key not in answer]
+    for host in answer.get("hosts", ()):
+        wrong += [
+            f"no {key} of a host" for key in ("host", "verdict", "findings") if key not in host
+        ]
+        if host.get("verdict") not in ("CLEAR", "RISKY", "UNSURE", "BLOCKED"):
+            wrong.append(f"unknown verdict {host.get('verdict')!r}")
+        for finding in host.get("findings", ()):
+            of_one = ("check", "severity", "subject", "wanted", "found", "remedy", "depth")
+            wrong += [f"no {key} of a finding" for key in of_one if key not in finding]
+    return wrong
+
+
+def verdict_in(answer: dict[str, Any], destination: str, took_ms: int) -> Foretold:
+    for host in answer.get("hosts", ()):
+        if host.get("host") == destination:
+            named = [finding["check"] for finding in host.get("findings", ())]
+            weighty = [
+                finding["check"]
+                for finding in host.get("findings", ())
+                if finding.get("severity") == "BLOCKER"
+            ]
+            verdict = str(host["verdict"])
+            checks = weighty if verdict == "BLOCKED" else named
+            return Foretold(verdict=verdict, checks=tuple(checks), ms=took_ms, whole=answer)
+    raise LabError(f"the answer does not speak of {destination}: {json.dumps(answer)[:300]}")
+
+
+# --------------------------------------------------------------------------------------- many
+
+
+@dataclass(slots=True)
+class Score:
+    """What has been counted so far."""
+
+    lab: Lab
+    outcomes: list[Outcome] = field(default_factory=list)
+    skipped: list[tuple[Scenario, str]] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """The score, as it is printed."""
+        fail = [outcome for outcome in self.outcomes if outcome.truth == "fails"]
+        said = f"{len(self.outcomes)} scenarios under {self.lab.accelerator.upper()}"
+        lines = [f"{said}: {len(fail)} fail, {len(self.outcomes) - len(fail)} migrate"]
+        for depth in sorted({depth for outcome in self.outcomes for depth in outcome.depths}):
+            lines += self.lines_of(depth)
+        for outcome in self.outcomes:
+            if outcome.as_meant:
+                lines.append(f"  not as meant: {outcome.scenario.id}: {outcome.as_meant}")
+            lines += [f"  trace: {outcome.scenario.id}: {trace}" for trace in outcome.traces]
+            lines += [f"  left over: {outcome.scenario.id}: {left}" for left in outcome.leftovers]
+        lines += [f"  SKIPPED {scenario.id}: {why}" for scenario, why in self.skipped]
+        return lines
+
+    def lines_of(self, depth: str) -> list[str]:
+        asked = [outcome for outcome in self.outcomes if depth in outcome.depths]
+        by: dict[str, list[Outcome]] = {"yes": [], "missed": [], "false alarm": [], "unsure": []}
+        for outcome in asked:
+            by[agrees(outcome.depths[depth].verdict, outcome.truth)].append(outcome)
+        failing = [outcome for outcome in asked if outcome.truth == "fails"]
+        foretold = sum(outcome.truth == "fails" for outcome in by["yes"])
+        slowest = max((outcome.depths[depth].ms for outcome in asked), default=0)
+        lines = [
+            (
+                f"{depth}: {foretold} of {len(failing)} failures foretold, "
+                f"{len(by['missed'])} missed, {len(by['false alarm'])} false alarms, "
+                f"{len(by['unsure'])} unsure; slowest answer {slowest} ms"
+            )
+        ]
+        for kind in ("missed", "false alarm", "unsure"):
+            for outcome in by[kind]:
+                checks = ", ".join(outcome.depths[depth].checks)
+                lines.append(f"  {kind}: {outcome.scenario.id}: {outcome.error or checks}")
+        for outcome in by["yes"]:
+            wanted, named = set(outcome.scenario.checks), set(outcome.depths[depth].checks)
+            if outcome.truth == "fails" and wanted and not wanted & named:
+                lines.append(
+                    f"  by another check: {outcome.scenario.id}: wanted "
+                    f"{', '.join(sorted(wanted))}, found {', '.join(sorted(named))}"
+                )
+        return lines
+
+    def write(self, path: Path = REPORT) -> None:
+        """The score for other programs."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([as_json(outcome) for outcome in self.outcomes], indent=1))
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "scenario": outcome.scenario.id,
+        "from": outcome.scenario.source,
+        "to": outcome.scenario.destination,
+        "truth": outcome.truth,
+        "error": outcome.error,
+        "depths": {
+            depth: {"verdict": said.verdict, "checks": list(said.checks), "ms": said.ms}
+            for depth, said in outcome.depths.items()
+        },
+        "traces": list(outcome.traces),
+    }
+
+
+def line_of(outcome: Outcome) -> str:
+    """One scenario on one line."""
+    said = " ".join(
+        f"{depth}={foretold.verdict}({agrees(foretold.verdict, outcome.truth)})"
+        for depth, foretold in outcome.depths.items()
+    )
+    way = f"{outcome.scenario.source}->{outcome.scenario.destination}"
+    mark = "?" if outcome.as_meant else "!" if outcome.traces or outcome.leftovers else " "
+    return (
+        f"{mark} {outcome.scenario.id:32} {way} {outcome.truth:8} {outcome.seconds:4.1f}s "
+        f"{said} {outcome.error[:150]}"
+    ).rstrip()
+
+
+def score_all(
+    lab: Lab,
+    scenarios: Sequence[Scenario],
+    *,
+    ask: Ask | None = ask_cli,
+    depths: Sequence[str] = ("facts",),
+    tell: Callable[[str], None] = print,
+) -> Score:
+    """All of them, one line each; a scenario that breaks the lab is told of and skipped."""
+    score = Score(lab=lab)
+    for scenario in scenarios:
+        if why := why_skipped(scenario, lab):
+            score.skipped.append((scenario, why))
+            tell(f"- {scenario.id}: SKIPPED: {why}")
+            continue
+        try:
+            outcome = play(lab, scenario, ask=ask, depths=depths)
+        except LabError as error:
+            score.skipped.append((scenario, f"the lab could not play it: {error}"))
+            tell(f"X {scenario.id}: {error}")
+            continue
+        score.outcomes.append(outcome)
+        tell(line_of(outcome))
+        for extra in (*outcome.traces, *outcome.leftovers):
+            tell(f"    {extra}")
+        if outcome.as_meant:
+            tell(f"    {outcome.as_meant}")
+    return score

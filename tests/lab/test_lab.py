@@ -1,0 +1,98 @@
+"""Every scenario: is it what it was written for, was the verdict true, and did asking leave traces.
+
+`pytest -m lab` as root. Where no lab can be, all of it is skipped, loudly; with
+VIRT_PREFLIGHT_LAB_REQUIRED=1 that fails instead. VIRT_PREFLIGHT_LAB_DEPTHS=facts,libvirt asks at
+several depths, VIRT_PREFLIGHT_LAB_TRUTH_ONLY=1 at none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import hosts, roots
+from tests.lab.hosts import Lab
+from tests.lab.machine import LabError, why_not
+from tests.lab.scenarios import SCENARIOS, Scenario
+from tests.lab.score import Score, agrees, ask_cli, misshapen, play, why_skipped
+
+pytestmark = pytest.mark.lab
+
+DEPTHS = tuple(os.environ.get("VIRT_PREFLIGHT_LAB_DEPTHS", "facts").split(","))
+TRUTH_ONLY = os.environ.get("VIRT_PREFLIGHT_LAB_TRUTH_ONLY") == "1"
+REQUIRED = os.environ.get("VIRT_PREFLIGHT_LAB_REQUIRED") == "1"
+
+
+def give_up(reason: str) -> None:
+    if REQUIRED:
+        pytest.fail(f"the lab is required, and there is none: {reason}")
+    pytest.skip(f"NO LAB, NOTHING PROVED: {reason}")
+
+
+@pytest.fixture(scope="session")
+def score(request: pytest.FixtureRequest) -> Iterator[Score]:
+    """One lab for all scenarios; at the end, the score."""
+    if reason := why_not():
+        give_up(reason)
+    try:
+        lab = hosts.up(wheels=None if TRUTH_ONLY else roots.wheels)
+    except LabError as error:
+        give_up(str(error))
+        raise
+    counted = Score(lab=lab)
+    try:
+        yield counted
+    finally:
+        hosts.down()
+        # A part of the scenarios must not pass for the score of all.
+        if len(counted.outcomes) + len(counted.skipped) == len(SCENARIOS):
+            counted.write()
+        show(request.config, counted)
+
+
+def show(config: pytest.Config, counted: Score) -> None:
+    """The score, past pytest's capturing: it is what all this was for."""
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if capture is not None and terminal is not None:
+        with capture.global_and_fixture_disabled():
+            for line in ("", *counted.lines()):
+                terminal.write_line(line)
+
+
+@pytest.fixture
+def lab(score: Score) -> Lab:
+    return score.lab
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.id)
+def test_the_verdict_is_true(scenario: Scenario, lab: Lab, score: Score) -> None:
+    if why := why_skipped(scenario, lab):
+        score.skipped.append((scenario, why))
+        pytest.skip(f"NOT ON THIS MACHINE: {why}")
+    outcome = play(lab, scenario, ask=None if TRUTH_ONLY else ask_cli, depths=DEPTHS)
+    score.outcomes.append(outcome)
+    assert outcome.as_meant is None, outcome.as_meant
+    for depth, said in outcome.depths.items():
+        assert misshapen(said.whole) == [], f"{depth}: the JSON is not as published"
+        agreed = agrees(said.verdict, outcome.truth)
+        if agreed == "unsure" and scenario.unsure_ok:
+            agreed = "yes"
+        assert agreed == "yes", (
+            f"{depth}: {agreed}: {said.verdict} for {', '.join(said.checks) or 'no reason'}; "
+            f"truth: {outcome.truth} {outcome.error}"
+        )
+    assert list(outcome.traces) == [], "asking left traces"
+    assert list(outcome.leftovers) == [], "the hosts are not clean for the next scenario"
+
+
+def test_every_scenario_has_a_name_of_its_own() -> None:
+    names = [scenario.id for scenario in SCENARIOS]
+    assert len(names) == len(set(names))
+
+
+def test_a_third_of_the_scenarios_migrate() -> None:
+    migrating = [scenario for scenario in SCENARIOS if scenario.expect == "migrates"]
+    assert len(migrating) * 3 >= len(SCENARIOS)
