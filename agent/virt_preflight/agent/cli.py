@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -148,6 +149,11 @@ def _replay(parsed: argparse.Namespace) -> int:
 
 
 def _answer_for(host: str, source: Source, settings: Settings) -> int:
+    # gRPC would write its own lines to stderr beside ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    for address in settings.listen:
+        if not re.fullmatch(r"unix:.+|.+:\d{1,5}", address):
+            raise Stop(f"{address}: wanted HOST:PORT or unix:/path")
     refused = refused_address(settings)
     if refused is not None:
         raise Stop(
@@ -164,7 +170,8 @@ async def _until_stopped(host: str, source: Source, settings: Settings) -> int:
     try:
         server = await serve(servicer, settings.listen)
     except RuntimeError as error:
-        raise Stop(f"cannot listen: {error}") from None
+        # gRPC's own sentence goes on about its environment variables.
+        raise Stop(f"cannot listen: {str(error).partition(';')[0]}") from None
     logging.info("%s answers at %s", host, ", ".join(settings.listen))
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

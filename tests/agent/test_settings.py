@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from virt_preflight.agent.settings import BadSettings, Settings, read_settings, refused_address
+
+
+def settings(tmp_path: Path, text: str) -> Settings:
+    path = tmp_path / "agent.toml"
+    path.write_text(text)
+    return read_settings(path)
+
+
+def test_every_key_has_a_default(tmp_path: Path) -> None:
+    read = settings(tmp_path, "")
+    assert read.listen == ("127.0.0.1:50551",)
+    assert read.as_policy().memory_reserved_kib == 512 * 1024
+
+
+def test_the_operators_policy_is_read(tmp_path: Path) -> None:
+    read = settings(tmp_path, "[policy]\nmemory_reserved_mib = 1\nmemory_overcommit = 1.5\n")
+    policy = read.as_policy()
+    assert (policy.memory_reserved_kib, policy.memory_overcommit) == (1024, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("lisen = []", "unknown field `lisen`"),
+        ("listen = 7", "Expected `array`"),
+        ("[policy]\nmemory_overcommit = 'much'", "$.policy.memory_overcommit"),
+        ("[policy]\nmemory_overcommit = 0.0", "[policy]"),
+        ("[policy\n", "line 1"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_field(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(BadSettings) as caught:
+        settings(tmp_path, text)
+    assert why in str(caught.value)
+    assert str(tmp_path / "agent.toml") in str(caught.value)
+
+
+def test_a_named_file_must_be_there() -> None:
+    with pytest.raises(BadSettings, match="no such file"):
+        read_settings(Path("/nowhere/agent.toml"))
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:50551", "[::]:50551", "h1:50551", "10.0.0.1:50551"])
+def test_an_address_beyond_loopback_must_be_wanted(address: str) -> None:
+    assert refused_address(Settings(listen=(address,))) == address
+    assert refused_address(Settings(listen=(address,), insecure=True)) is None
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:50551", "[::1]:50551", "unix:/run/agent.sock"])
+def test_loopback_and_unix_sockets_need_no_word(address: str) -> None:
+    assert refused_address(Settings(listen=(address,))) is None
