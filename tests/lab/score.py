@@ -16,8 +16,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
+
+import jsonschema
 
 from tests.lab import faults, guests, traces
 from tests.lab.faults import Fault
@@ -347,23 +350,17 @@ def parsed(ran: Ran) -> dict[str, Any]:
 
 
 def misshapen(answer: dict[str, Any]) -> list[str]:
-    """What the answer lacks of what other programs rely on."""
-    wrong: list[str] = []
-    for key, wanted in (("apiVersion", "virt-preflight/v1"), ("kind", "DryRun")):
-        if answer.get(key) != wanted:
-            wrong.append(f"{key} is {answer.get(key)!r}, not {wanted!r}")
-    of_all = ("domain", "askedAt", "tookMs", "depth", "options", "verdict", "hosts", "reasons")
-    wrong += [f"no {key}" for key in of_all if key not in answer]
-    for host in answer.get("hosts", ()):
-        wrong += [
-            f"no {key} of a host" for key in ("host", "verdict", "findings") if key not in host
-        ]
-        if host.get("verdict") not in ("CLEAR", "RISKY", "UNSURE", "BLOCKED"):
-            wrong.append(f"unknown verdict {host.get('verdict')!r}")
-        for finding in host.get("findings", ()):
-            of_one = ("check", "severity", "subject", "wanted", "found", "remedy", "depth")
-            wrong += [f"no {key} of a finding" for key in of_one if key not in finding]
-    return wrong
+    """Where the answer is not as the published schema says."""
+    faults = jsonschema.Draft202012Validator(schema()).iter_errors(answer)
+    return [f"{fault.json_path}: {fault.message}" for fault in faults]
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+    """The schema that the command publishes for its answers."""
+    published = files("virt_preflight.controller") / "schemas/dryrun.schema.json"
+    found: dict[str, Any] = json.loads(published.read_text())
+    return found
 
 
 def verdict_in(answer: dict[str, Any], destination: str, took_ms: int) -> Foretold:

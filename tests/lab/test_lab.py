@@ -80,6 +80,8 @@ def test_the_verdict_is_true(scenario: Scenario, lab: Lab, score: Score) -> None
         agreed = agrees(said.verdict, outcome.truth)
         if agreed == "unsure" and scenario.unsure_ok:
             agreed = "yes"
+        if agreed == "missed" and scenario.beyond_facts and depth == "facts":
+            agreed = "yes"
         assert agreed == "yes", (
             f"{depth}: {agreed}: {said.verdict} for {', '.join(said.checks) or 'no reason'}; "
             f"truth: {outcome.truth} {outcome.error}"

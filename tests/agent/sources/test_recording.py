@@ -95,7 +95,7 @@ def test_raising_again_and_again_keeps_nothing(tmp_path: Path) -> None:
             f"format 99, this agent reads {FORMAT}",
         ),
         (
-            '{"format": 1, "host": "h", "recordedAt": "", "agentVersion": "", "answers": [], "x": 1}',
+            '{"format":1, "host":"", "recordedAt":"", "agentVersion":"", "answers":[], "x":1}',
             "unknown field `x`",
         ),
     ],

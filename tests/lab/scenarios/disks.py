@@ -163,7 +163,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         on_source=(faults.secret(SECRET),),
         on_destination=(faults.secret(SECRET, "another"),),
         says="Invalid password, cannot unlock any keyslot",
-        unsure_ok="only whoever tries the passphrase knows whether it fits",
+        beyond_facts="only whoever tries the passphrase knows whether it fits",
     ),
     migrates("disk-secret", guest=guest(disks=(LUKS,)), **both(faults.secret(SECRET))),
     fails(

@@ -42,6 +42,7 @@ class Scenario:
     says: str = ""  # a part of the real migration's error
     needs: tuple[str, ...] = ()
     unsure_ok: str = ""  # why nobody could be sure beforehand
+    beyond_facts: str = ""  # why facts say nothing of it, and the shallowest depth may miss it
 
 
 def both(*arranged: Fault) -> dict[str, tuple[Fault, ...]]:
