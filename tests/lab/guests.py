@@ -171,7 +171,8 @@ def making(disk: Disk) -> str:
     lines = [f"mkdir -p {disk.path.rpartition('/')[0]}"]
     create = "qemu-img create -q -f"
     if disk.luks_secret:
-        lines.append(
+        # QEMU times itself at this, and fails when the machine is too busy to be timed.
+        once = (
             f"{create} {disk.format} --object secret,id=s,data=lab "
             + (
                 "-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 "
@@ -180,6 +181,8 @@ def making(disk: Disk) -> str:
             )
             + f"{disk.path} {size}"
         )
+        lines.append(f"for _ in 1 2 3 4 5 6; do {once} && break || rm -f {disk.path}; done")
+        lines.append(f"[ -e {disk.path} ]")
     elif disk.backing:
         lines.append(f"mkdir -p {disk.backing.rpartition('/')[0]}")
         lines.append(f"[ -e {disk.backing} ] || {create} qcow2 {disk.backing} {size}")
