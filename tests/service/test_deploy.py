@@ -1,0 +1,19 @@
+"""What stands in deploy/ as an example is read by the programs, and says what they do."""
+
+from pathlib import Path
+
+from virt_preflight.agent.settings import Settings, read_settings
+from virt_preflight.controller import fleet as fleets
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+def test_the_agents_example_names_every_default() -> None:
+    assert read_settings(DEPLOY / "agent.toml") == Settings()
+
+
+def test_the_fleets_example_is_a_fleet_with_the_default_uris() -> None:
+    fleet = fleets.read(DEPLOY / "fleet.toml")
+    assert [host.name for host in fleet.hosts] == ["h1", "h2", "h3"]
+    assert fleet.hosts[0].address == "h1:50551"
+    assert fleet.uris == fleets.Uris()
