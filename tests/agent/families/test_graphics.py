@@ -299,3 +299,9 @@ def test_secure_spice_with_tls_and_plain_spice_without_are_fine() -> None:
     guest = one(kind="spice", wants_tls="defaultMode secure")
     assert not list(spice_tls_off(guest, secure))
     assert not list(spice_tls_off(one(kind="spice"), PLAIN))
+
+
+def test_a_lone_socket_is_an_attribute_in_xml_that_is_sent() -> None:
+    (server,) = read("<graphics type='vnc' socket='/srv/vnc/a.sock'/>").servers
+    assert server.socket == "/srv/vnc/a.sock"
+    assert not server.ports

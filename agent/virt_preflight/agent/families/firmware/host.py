@@ -107,6 +107,10 @@ def guest_bytes(seen: SeenFirmware) -> Mapping[str, int]:
     return {**sizes, **by_name}
 
 
+# libvirtd gives QEMU its files when the process is there already, and that, too, is a change.
+LABELLED_WITHIN_S = 30.0
+
+
 def guest_doubts(seen: SeenFirmware) -> Mapping[str, str]:
     """For GuestOrigin.unlearned: files that were replaced after the guest's QEMU had read them."""
     if seen.started_s is None:
@@ -114,7 +118,7 @@ def guest_doubts(seen: SeenFirmware) -> Mapping[str, str]:
     doubts = {
         path: f"{path} was replaced after the guest was started"
         for path, found in seen.files.items()
-        if isinstance(found, FileStat) and found.changed_s > seen.started_s
+        if isinstance(found, FileStat) and found.changed_s > seen.started_s + LABELLED_WITHIN_S
     }
     by_name = {name: doubts[path] for name, path in seen.roms.items() if path in doubts}
     return {**doubts, **by_name}

@@ -55,7 +55,9 @@ def guest_graphics(domain: Domain) -> GuestGraphics | None:
 def _server(element: Element) -> Server:
     kind = element.get("type", "")
     listen = element.find("listen")
-    way = "address" if listen is None else listen.get("type", "address")
+    # XML that is sent is written for old libvirts too: a lone socket is an attribute there.
+    lone = "socket" if element.get("socket") else "address"
+    way = lone if listen is None else listen.get("type", "address")
     shown = element if listen is None else listen
     address = shown.get("address" if listen is not None else "listen", "")
     names = {"vnc": ("port", "websocket"), "spice": ("port", "tlsPort")}.get(kind, ())
