@@ -112,7 +112,12 @@ def pages() -> Iterator[tuple[str, str]]:
 def objects() -> Iterator[tuple[str, str]]:
     import libvirt
 
-    host: Any = libvirt.open("qemu:///system")
+    try:
+        host: Any = libvirt.open("qemu:///system")
+    except libvirt.libvirtError as error:
+        # Scenarios stop it, too.
+        yield "libvirtd", f"not answering: {error}"
+        return
     for domain in host.listAllDomains():
         yield f"domain {domain.name()}", f"{domain.UUIDString()} state {domain.state()[0]}"
     for network in host.listAllNetworks():

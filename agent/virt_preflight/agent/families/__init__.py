@@ -23,5 +23,6 @@ FAMILIES = (
     "state",
     "tenants",
     "tpm",
+    "transport",
     "versions",
 )

@@ -1,0 +1,146 @@
+"""The way between the hosts, as far as the address that the caller gives tells of it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
+from virt_preflight.agent.fact import Pace, look, need
+from virt_preflight.agent.options import MigrationOptions
+from virt_preflight.agent.report import Phase, Severity, Side
+from virt_preflight.agent.sources import Absent, Refused, Source
+
+# Nobody listens there (tcpmux), so that nobody is disturbed: a migration's own port must not be
+# knocked at, since a QEMU that waits there for another guest takes any caller for its source.
+KNOCK_AT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationAddress:
+    """Where the source's QEMU is told to connect (`--migrateuri`); port None: libvirt's choice."""
+
+    host: str
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressSeen:
+    """What the source finds of that address; all empty when the host answers, be it with a no."""
+
+    unknown_name: str = ""
+    no_way: str = ""
+    silence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortFree:
+    """Whether this host could listen at the port that the caller has fixed."""
+
+    port: int
+    free: bool
+
+
+@need
+def migration_address(options: MigrationOptions) -> MigrationAddress | None:
+    """Of `tcp://host:port` and `tcp:host:port`; what is malformed is another family's to tell."""
+    scheme, _, rest = options.migrateuri.partition(":")
+    if scheme not in ("tcp", "rdma") or not rest:
+        return None
+    try:
+        parts = urlsplit(f"//{rest.lstrip('/')}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    return MigrationAddress(host=host, port=port) if host else None
+
+
+@look(Pace.MOVING)
+def address_seen(source: Source, address: MigrationAddress) -> AddressSeen:
+    """Knocks once at a port where nobody listens: a refusal is a host that is there."""
+    try:
+        source.reach(address.host, KNOCK_AT)
+    except Absent as error:
+        return AddressSeen(unknown_name=str(error))
+    except Refused as error:
+        if "No route to host" in str(error) or "Network is unreachable" in str(error):
+            return AddressSeen(no_way=str(error))
+        if "connection refused" not in str(error):
+            return AddressSeen(silence=str(error))
+    return AddressSeen()
+
+
+@look(Pace.MOVING)
+def port_free(source: Source, address: MigrationAddress) -> PortFree | None:
+    """QEMU listens on all addresses (qemuMigrationDstPrepare), of IPv4 and IPv6."""
+    if address.port is None:
+        return None
+    free = source.bindable("0.0.0.0", address.port) and source.bindable("::", address.port)  # noqa: S104 - it is looked up, not listened on
+    return PortFree(port=address.port, free=free)
+
+
+@check(
+    "transport.unknown-name",
+    Severity.BLOCKER,
+    title="the migration address has no known name",
+    remedy="Make the name known to the source (DNS, /etc/hosts), or give its number.",
+    side=Side.SOURCE,
+    phase=Phase.PERFORM,
+)
+def unknown_name(address: MigrationAddress, seen: AddressSeen) -> Problems:
+    """The source's QEMU connects to the host that --migrateuri names, so the source must know it.
+
+    Error: "Unable to resolve address 'h9' service '49152': Name or service not known", when the
+    destination is already prepared (virNetSocketNewConnectTCP, rpc/virnetsocket.c).
+    """
+    if seen.unknown_name:
+        yield Problem(
+            subject=f"--migrateuri {address.host}",
+            wanted="a name that the source can resolve",
+            found=seen.unknown_name,
+            commands=(f"getent hosts {shlex.quote(address.host)}",),
+        )
+
+
+@check(
+    "transport.no-way",
+    Severity.BLOCKER,
+    title="no way to the migration address",
+    remedy="Give an address of the destination that the source can reach.",
+    side=Side.SOURCE,
+    phase=Phase.PERFORM,
+)
+def no_way(address: MigrationAddress, seen: AddressSeen) -> Problems:
+    """The source connects to the address of --migrateuri when the destination is prepared.
+
+    A host that refuses a connection is there; one that is silent may only drop what it does not
+    know. Error: "unable to connect to server at '10.0.0.9:49152': No route to host".
+    """
+    if seen.no_way:
+        yield Problem(
+            subject=f"--migrateuri {address.host}", wanted="a route to it", found=seen.no_way
+        )
+    if seen.silence:
+        yield CouldNotTell(subject=f"--migrateuri {address.host}", why=seen.silence)
+
+
+@check(
+    "transport.port-taken",
+    Severity.BLOCKER,
+    title="the migration port is taken",
+    remedy="Give another port, or none: libvirt then takes a free one of its range.",
+)
+def port_taken(address: MigrationAddress, port: PortFree) -> Problems:
+    """A port in --migrateuri is the one that the destination listens on, and no other.
+
+    Error: "unable to execute QEMU command 'migrate-incoming': Failed to find an available port:
+    Address already in use" (qemuMigrationDstRun, qemu/qemu_migration.c).
+    """
+    if not port.free:
+        yield Problem(
+            subject=f"--migrateuri {address.host}",
+            wanted=f"port {port.port} free",
+            found="somebody listens there",
+            commands=(f"ss -ltnp 'sport = :{port.port}'",),
+        )
