@@ -17,6 +17,7 @@ from tests.lab.hosts import Lab
 from tests.lab.machine import LabError, why_not
 from tests.lab.scenarios import SCENARIOS, Scenario
 from tests.lab.score import Score, agrees, ask_cli, misshapen, play, why_skipped
+from virt_preflight.agent.catalogue import catalogue
 
 pytestmark = pytest.mark.lab
 
@@ -93,6 +94,16 @@ def test_the_verdict_is_true(scenario: Scenario, lab: Lab, score: Score) -> None
 def test_every_scenario_has_a_name_of_its_own() -> None:
     names = [scenario.id for scenario in SCENARIOS]
     assert len(names) == len(set(names))
+
+
+def test_every_scenario_names_checks_that_there_are() -> None:
+    known = {check.id for check in catalogue().checks}
+    assert not [
+        (scenario.id, check)
+        for scenario in SCENARIOS
+        for check in scenario.checks
+        if check not in known
+    ]
 
 
 def test_a_third_of_the_scenarios_migrate() -> None:

@@ -22,6 +22,7 @@ from virt_preflight.agent.families.nics import (
     NicPlugs,
     Plug,
     Pooled,
+    filter_absent,
     guest_filters,
     guest_nics,
     guest_shaping,
@@ -29,7 +30,6 @@ from virt_preflight.agent.families.nics import (
     host_networks,
     host_shaping,
     nic_plugs,
-    no_such_filter,
     no_traffic_control,
     read_network,
 )
@@ -248,23 +248,23 @@ def test_filters_are_read_with_what_they_include() -> None:
 
 
 def test_a_network_that_is_not_there_is_refused() -> None:
-    (problem,) = found(nics.no_such_network, ON_LAN, host({}))
+    (problem,) = found(nics.network_absent, ON_LAN, host({}))
     assert isinstance(problem, Problem)
     assert (problem.subject, problem.wanted) == (NIC, "network lan")
 
 
 def test_hostile_names_are_quoted_in_commands() -> None:
     guest = interface("<source network='a; rm -rf /'/>", "network")
-    (problem,) = found(nics.no_such_network, guest, host({}))
+    (problem,) = found(nics.network_absent, guest, host({}))
     assert isinstance(problem, Problem)
     assert "virsh net-start 'a; rm -rf /'" in problem.commands
 
 
 def test_a_libvirt_that_does_not_name_its_networks_leaves_it_open() -> None:
     source = host(BR0, networks=Unreadable("no answer"))
-    (left,) = found(nics.no_such_network, ON_LAN, source)
+    (left,) = found(nics.network_absent, ON_LAN, source)
     assert isinstance(left, CouldNotTell)
-    assert not found(nics.no_such_network, ON_BR0, source)
+    assert not found(nics.network_absent, ON_BR0, source)
 
 
 def test_an_inactive_network_is_refused() -> None:
@@ -289,7 +289,7 @@ def test_a_network_of_the_same_kind_is_fine() -> None:
 
 def test_a_port_group_that_is_not_there_is_a_risk() -> None:
     guest = interface("<source network='lan' portgroup='web'/>", "network")
-    (problem,) = found(nics.no_such_portgroup, guest, host(BR0, networks=[LAN]))
+    (problem,) = found(nics.portgroup_absent, guest, host(BR0, networks=[LAN]))
     assert isinstance(problem, Problem)
     assert problem.found == "no port groups"
 
@@ -297,7 +297,7 @@ def test_a_port_group_that_is_not_there_is_a_risk() -> None:
 def test_a_port_group_that_is_there_is_fine() -> None:
     guest = interface("<source network='lan' portgroup='web'/>", "network")
     grouped = LAN.replace("</network>", "<portgroup name='web'/></network>")
-    assert not found(nics.no_such_portgroup, guest, host(BR0, networks=[grouped]))
+    assert not found(nics.portgroup_absent, guest, host(BR0, networks=[grouped]))
 
 
 def test_a_virtualport_of_its_own_is_refused_by_a_routed_network() -> None:
@@ -360,14 +360,14 @@ def test_functions_that_are_not_listed_leave_it_open() -> None:
 
 
 def test_a_bridge_that_is_not_there_is_refused() -> None:
-    (problem,) = found(nics.no_such_bridge, ON_BR0, host({}))
+    (problem,) = found(nics.bridge_absent, ON_BR0, host({}))
     assert isinstance(problem, Problem)
     assert problem.commands == ("ip link add br0 type bridge", "ip link set br0 up")
-    assert not found(nics.no_such_bridge, ON_BR0, host(BR0))
+    assert not found(nics.bridge_absent, ON_BR0, host(BR0))
 
 
 def test_the_bridge_of_a_network_may_be_missing_too() -> None:
-    (problem,) = found(nics.no_such_bridge, ON_LAN, host({}, networks=[LAN]))
+    (problem,) = found(nics.bridge_absent, ON_LAN, host({}, networks=[LAN]))
     assert isinstance(problem, Problem)
     assert problem.wanted == "bridge br0 of network lan"
 
@@ -377,7 +377,7 @@ def test_a_bridge_that_cannot_be_read_leaves_it_open() -> None:
         plugs=(Plug(nic=ON_BR0.nics[0], kind="bridge", device="br0"),),
         link_by_name={"br0": Unknown("br0: no answer")},
     )
-    assert list(nics.no_such_bridge(unread)) == [CouldNotTell(subject=NIC, why="br0: no answer")]
+    assert list(nics.bridge_absent(unread)) == [CouldNotTell(subject=NIC, why="br0: no answer")]
     assert not list(nics.not_a_bridge(unread))
 
 
@@ -525,13 +525,13 @@ def direct(mode: str = "bridge") -> GuestNics:
 
 
 def test_a_lower_device_that_is_not_there_is_refused() -> None:
-    (problem,) = found(nics.no_such_lower_device, direct(), host({}))
+    (problem,) = found(nics.lower_device_absent, direct(), host({}))
     assert isinstance(problem, Problem)
     assert problem.wanted == "device eth1"
 
 
 def test_a_lower_device_that_is_there_is_fine() -> None:
-    assert not found(nics.no_such_lower_device, direct(), host({"eth1": device(OTHER)}))
+    assert not found(nics.lower_device_absent, direct(), host({"eth1": device(OTHER)}))
 
 
 @pytest.mark.parametrize(
@@ -599,12 +599,12 @@ def test_a_name_that_is_taken_is_refused() -> None:
 
 def test_a_tap_that_somebody_else_makes_must_be_there() -> None:
     guest = interface("<target dev='web1' managed='no'/>", "ethernet")
-    assert found(nics.no_such_tap, guest, host({}))
+    assert found(nics.tap_absent, guest, host({}))
 
 
 def test_a_tap_that_somebody_else_has_made_is_fine() -> None:
     guest = interface("<target dev='web1' managed='no'/>", "ethernet")
-    assert not found(nics.no_such_tap, guest, host({"web1": device(OTHER)}))
+    assert not found(nics.tap_absent, guest, host({"web1": device(OTHER)}))
     assert not found(nics.name_taken, guest, host({"web1": device(OTHER)}))
 
 
@@ -658,18 +658,18 @@ FILTERED = GuestFilters(references=((NIC, "outer"),))
 
 
 def test_a_filter_that_is_included_must_be_there_too() -> None:
-    (problem,) = no_such_filter(FILTERED, HostFilters(included_by_name={"outer": ("inner",)}))
+    (problem,) = filter_absent(FILTERED, HostFilters(included_by_name={"outer": ("inner",)}))
     assert isinstance(problem, Problem)
     assert problem.wanted == "filter inner, which outer includes"
 
 
 def test_filters_that_include_one_another_are_fine() -> None:
     host_has = HostFilters(included_by_name={"outer": ("inner",), "inner": ("outer",)})
-    assert not list(no_such_filter(FILTERED, host_has))
+    assert not list(filter_absent(FILTERED, host_has))
 
 
 def test_a_filter_that_cannot_be_read_leaves_it_open() -> None:
-    (left,) = no_such_filter(FILTERED, HostFilters(included_by_name={"outer": Unknown("bad")}))
+    (left,) = filter_absent(FILTERED, HostFilters(included_by_name={"outer": Unknown("bad")}))
     assert isinstance(left, CouldNotTell)
 
 

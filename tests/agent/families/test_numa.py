@@ -14,10 +14,10 @@ from virt_preflight.agent.families.numa import (
     HostCells,
     Numad,
     NumadNeed,
+    cell_absent,
     guest_bindings,
     host_cells,
     no_numad,
-    no_such_cell,
     numad,
     numad_need,
     too_little_free,
@@ -109,7 +109,7 @@ def test_one_missing_cell_is_enough_in_every_mode() -> None:
     for mode in ("strict", "preferred", "interleave", "restrictive"):
         bound = guest_bindings(tuned(mode, "1-2"))
         assert bound is not None
-        assert list(no_such_cell(bound, HOST)) == [
+        assert list(cell_absent(bound, HOST)) == [
             Problem(subject="<numatune><memory>", wanted="NUMA cell 2", found="cells 0, 1")
         ]
 
@@ -117,7 +117,7 @@ def test_one_missing_cell_is_enough_in_every_mode() -> None:
 def test_cells_that_are_there_are_fine() -> None:
     bound = guest_bindings(tuned("strict", "0-1"))
     assert bound is not None
-    assert not list(no_such_cell(bound, HOST))
+    assert not list(cell_absent(bound, HOST))
 
 
 def test_without_numad_there_is_no_advice() -> None:

@@ -15,6 +15,7 @@ from virt_preflight.agent.families.pinning import (
     HostCgroups,
     HostCpus,
     Mask,
+    cpu_absent,
     guest_pinning,
     guest_realtime,
     guest_threads,
@@ -22,7 +23,6 @@ from virt_preflight.agent.families.pinning import (
     host_cpus,
     more_vcpus_than_cpus,
     no_realtime,
-    no_such_cpu,
     numbers,
     some_cpus_missing,
     vcpu_cannot_be_plugged,
@@ -171,17 +171,17 @@ def test_numbers_are_written_as_libvirt_does() -> None:
 
 
 def test_no_cpu_of_the_mask_is_refused() -> None:
-    assert list(no_such_cpu(pinned(5), HOST)) == [
+    assert list(cpu_absent(pinned(5), HOST)) == [
         Problem(subject="vCPU 0", wanted="CPU 5", found="CPUs 0-1 online")
     ]
 
 
 def test_one_cpu_of_the_mask_is_enough_to_run() -> None:
-    assert not list(no_such_cpu(pinned(1, 5), HOST))
+    assert not list(cpu_absent(pinned(1, 5), HOST))
 
 
 def test_cpus_that_guests_may_not_have_do_not_help() -> None:
-    (problem,) = no_such_cpu(pinned(0), replace(HOST, allowed=frozenset({1})))
+    (problem,) = cpu_absent(pinned(0), replace(HOST, allowed=frozenset({1})))
     assert isinstance(problem, Problem)
     assert problem.found == "CPUs 1 for guests"
 
@@ -226,7 +226,7 @@ def test_a_vcpu_that_comes_later_needs_its_cpus_then() -> None:
 
 def test_a_vcpu_that_comes_later_does_not_stop_the_guest() -> None:
     guest = GuestPinning(now=(), later=(Mask(subject="vCPU 1", cpus=frozenset({7})),))
-    assert not list(no_such_cpu(guest, HOST))
+    assert not list(cpu_absent(guest, HOST))
     assert not list(vcpu_cannot_be_plugged(pinned(0), HOST))
 
 

@@ -4,10 +4,16 @@ from tests.agent.fake import FakeSource
 from virt_preflight.agent.check import CouldNotTell, Problem
 from virt_preflight.agent.domain import read_domain
 from virt_preflight.agent.families.versions import (
+    GuestElements,
     GuestNewcomers,
     HostVersions,
+    KnownElements,
+    device_dropped,
+    feature_unknown,
+    guest_elements,
     guest_newcomers,
     host_versions,
+    known_elements,
     libvirt_older,
     part_dropped,
     qemu_older,
@@ -99,3 +105,52 @@ def test_a_libvirt_that_knows_the_part_keeps_it() -> None:
 def test_a_part_that_is_off_or_not_there_is_no_newcomer() -> None:
     assert newcomers("<disk><driver page_per_vq='off'/></disk>") is None
     assert newcomers("<disk><driver name='qemu'/></disk>") is None
+
+
+SCHEMA = "/usr/share/libvirt/schemas/domaincommon.rng"
+
+
+def elements(inside: str) -> GuestElements | None:
+    return guest_elements(read_domain(f"<domain><name>g</name>{inside}</domain>"))
+
+
+def schema(*names: str) -> KnownElements:
+    text = "".join(f'<define name="x"><element name="{name}"/></define>' for name in names)
+    wanted = GuestElements(features=(), devices=())
+    return known_elements(FakeSource(texts={SCHEMA: text}), wanted)
+
+
+PS2 = "<features><acpi/><ps2 state='off'/></features>"
+PSTORE = "<devices><disk/><pstore backend='acpi-erst'/></devices>"
+
+
+def test_a_guest_with_nothing_new_is_not_held_against_the_schema() -> None:
+    assert elements("<features><acpi/></features><devices><disk/><rng/></devices>") is None
+
+
+def test_a_feature_that_libvirt_does_not_know_is_refused() -> None:
+    guest = elements(PS2)
+    assert guest is not None
+    (problem,) = feature_unknown(guest, schema("acpi"))
+    assert isinstance(problem, Problem)
+    assert problem.subject == "<features><ps2>"
+
+
+def test_a_feature_of_the_schema_is_fine() -> None:
+    guest = elements(PS2)
+    assert guest is not None
+    assert not list(feature_unknown(guest, schema("acpi", "ps2")))
+
+
+def test_a_device_that_libvirt_does_not_know_is_dropped() -> None:
+    guest = elements(PSTORE)
+    assert guest is not None
+    (problem,) = device_dropped(guest, schema("disk"))
+    assert isinstance(problem, Problem)
+    assert problem.subject == "<pstore>"
+
+
+def test_a_device_of_the_schema_is_fine() -> None:
+    guest = elements(PSTORE)
+    assert guest is not None
+    assert not list(device_dropped(guest, schema("disk", "pstore")))

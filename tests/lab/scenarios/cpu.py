@@ -11,7 +11,7 @@ NO_SUCH = "guest CPU doesn't match specification: missing features"
 SCENARIOS: tuple[Scenario, ...] = (
     fails(
         "cpu-host-model-lesser",
-        "cpu.missing-features",
+        "cpu.features-absent",
         guest=guest(cpu="host-model"),
         destination="h4",
         says=NO_SUCH,
@@ -22,7 +22,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         # its real CPU is what the destination has to give in full.
         fails(
             f"cpu-{check}-lesser",
-            "cpu.missing-features",
+            "cpu.features-absent",
             guest=guest(cpu=custom("Nehalem", "require @lesser0", "require @lesser1", check=check)),
             destination="h4",
             says=NO_SUCH,
@@ -32,7 +32,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "cpu-optional-lesser",
-        "cpu.missing-features",
+        "cpu.features-absent",
         # Optional at the start; but the guest got it, so by now it is required.
         guest=guest(cpu=custom("Nehalem", "optional @lesser0", check="partial")),
         destination="h4",
@@ -107,8 +107,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "cpu-unknown-to-older",
-        "cpu.unknown-feature",
-        "cpu.missing-features",
+        "cpu.features-unknown",
+        "cpu.features-absent",
         guest=guest(cpu="host-model"),
         source="h3",
         says="unknown CPU feature",
@@ -121,14 +121,14 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "cpu-invtsc",
-        "cpu.unmigratable",
+        "state.invariant-tsc",
         guest=guest(cpu=host_model("require invtsc")),
         says="State blocked by non-migratable CPU device (invtsc flag)",
         needs=("kvm",),
     ),
     fails(
         "cpu-passthrough-unmigratable",
-        "cpu.unmigratable",
+        "state.invariant-tsc",
         guest=guest(cpu="<cpu mode='host-passthrough' migratable='off'/>"),
         says="State blocked by non-migratable CPU device (invtsc flag)",
         needs=("kvm",),
@@ -151,8 +151,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "cpu-no-kvm",
-        "machine.no-kvm",
-        "machine.unsupported",
+        "machine.kvm-absent",
+        "machine.type-unsupported",
         guest=guest(),
         on_destination=(faults.moved_away("/dev/kvm"),),
         says="Domain requires KVM, but it is not available",

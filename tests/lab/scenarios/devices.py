@@ -11,13 +11,13 @@ TCP_SERIAL = "<serial type='tcp'><source mode='bind' host='0.0.0.0' service='777
 SCENARIOS: tuple[Scenario, ...] = (
     fails(
         "vnc-address-absent",
-        "graphics.address-absent",
+        "graphics.address-not-here",
         guest=guest(devices=VNC.format(port=-1, auto="yes", address="10.78.0.1")),
         says="Cannot assign requested address",
     ),
     fails(
         "vnc-port-taken",
-        "graphics.port-taken",
+        "graphics.port-in-use",
         guest=guest(devices=VNC.format(port=5999, auto="no", address="0.0.0.0")),
         on_destination=(faults.port_taken(5999),),
         says="Address already in use",
@@ -36,14 +36,14 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "spice-gone-in-newer",
-        "graphics.unsupported",
+        "graphics.server-not-offered",
         guest=guest(devices="<graphics type='spice' autoport='yes' listen='0.0.0.0'/>"),
         destination="h3",
         says="spice graphics are not supported with this QEMU",
     ),
     fails(
         "video-qxl-gone-in-newer",
-        "graphics.video-unsupported",
+        "graphics.video-not-offered",
         guest=guest(
             devices=VNC.format(port=-1, auto="yes", address="0.0.0.0") + VIDEO.format(model="qxl")
         ),
@@ -60,7 +60,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "serial-directory-absent",
-        "chardevs.directory-absent",
+        "chardevs.no-directory",
         guest=guest(
             devices="<serial type='file'><source path='/var/lib/libvirt/slog/a.log'/></serial>"
         ),
@@ -69,7 +69,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "serial-log-directory-absent",
-        "chardevs.directory-absent",
+        "chardevs.no-directory",
         guest=guest(
             devices="<serial type='pty'><log file='/var/lib/libvirt/slog/b.log'/></serial>"
         ),
@@ -78,7 +78,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "vnc-socket-directory-absent",
-        "graphics.directory-absent",
+        "graphics.no-directory",
         guest=guest(devices="<graphics type='vnc' socket='/var/lib/libvirt/vncs/a.sock'/>"),
         on_source=(faults.directory("/var/lib/libvirt/vncs"),),
         says="No such file or directory",
@@ -92,13 +92,13 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "lock-daemon-absent",
-        "tenants.no-lock-daemon",
+        "devices.no-lock-daemon",
         on_destination=(faults.qemu_conf('lock_manager = "lockd"'),),
         says="virtlockd",
     ),
     fails(
         "label-of-another-driver",
-        "security.model-absent",
+        "devices.no-security-model",
         rewrite=(
             (
                 "</devices>",
@@ -112,7 +112,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "serial-port-taken",
-        "chardevs.port-taken",
+        "chardevs.port-in-use",
         guest=guest(devices=TCP_SERIAL),
         on_destination=(faults.port_taken(7777),),
         says="Address already in use",
@@ -120,7 +120,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     migrates("serial-port", guest=guest(devices=TCP_SERIAL)),
     fails(
         "channel-directory-absent",
-        "chardevs.directory-absent",
+        "chardevs.no-directory",
         guest=guest(
             devices="<channel type='unix'><source mode='bind' path='/var/lib/libvirt/chan/c.sock'/>"
             "<target type='virtio' name='org.lab.0'/></channel>"
@@ -130,7 +130,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "rng-absent",
-        "chardevs.rng-absent",
+        "devices.node-absent",
         guest=guest(
             devices="<rng model='virtio'>"
             "<backend model='random'>/var/lib/libvirt/rnd</backend></rng>"
@@ -140,7 +140,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "9p-directory-absent",
-        "shares.directory-absent",
+        "shares.no-directory",
         guest=guest(
             devices="<filesystem type='mount' accessmode='passthrough'>"
             "<source dir='/var/lib/libvirt/p9'/><target dir='fs0'/></filesystem>"
@@ -155,10 +155,11 @@ SCENARIOS: tuple[Scenario, ...] = (
             "<source dir='/var/lib/libvirt/p9'/><target dir='fs0'/></filesystem>"
         ),
         **both(faults.directory("/var/lib/libvirt/p9")),
+        unsure_ok="only QEMU knows whether the guest has it mounted",
     ),
     fails(
         "virtiofs",
-        "shares.unmigratable",
+        "shares.virtiofs-stays",
         guest=guest(
             top="<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>",
             devices="<filesystem type='mount' accessmode='passthrough'><driver type='virtiofs'/>"
@@ -169,8 +170,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "shmem",
-        "hostdevs.unmigratable",
-        "shares.unmigratable",
+        "state.shared-memory",
+        "shares.virtiofs-stays",
         guest=guest(
             devices="<shmem name='@name'><model type='ivshmem-plain'/>"
             "<size unit='M'>4</size></shmem>"

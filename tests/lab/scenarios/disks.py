@@ -63,7 +63,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "disk-other-format",
-        "disks.other-format",
+        "disks.wrong-format",
         guest=guest(disks=(OWN,)),
         on_destination=(faults.image(f"{IMAGES}/@name.qcow2", format="raw"),),
         says="Image is not in qcow2 format",
@@ -101,8 +101,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "disk-backing-other-format",
-        "disks.other-format",
-        "disks.backing-other-format",
+        "disks.wrong-format",
+        "disks.wrong-format",
         guest=guest(disks=(replace(DISK, backing=f"{IMAGES}/@name-lower.qcow2"),)),
         on_destination=(faults.image(f"{IMAGES}/@name-lower.qcow2", format="raw"),),
         says="Image is not in qcow2 format",
@@ -126,7 +126,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     fails(
         "disk-data-file-missing",
         "disks.backing-missing",
-        "disks.data-file-missing",
+        "disks.backing-missing",
         guest=guest(disks=(replace(DISK, on="nowhere"),)),
         on_source=(faults.image_with_content_apart(DISK.path, f"{IMAGES}/@name.apart"),),
         says="No such file or directory",
@@ -143,22 +143,21 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "disk-is-directory",
-        "disks.other-kind",
-        "disks.other-format",
+        "disks.missing",
+        "disks.wrong-format",
         guest=guest(disks=(OWN,)),
         on_destination=(faults.directory(OWN.path),),
         says="",
     ),
     fails(
         "disk-secret-absent",
-        "disks.secret-absent",
+        "disks.no-secret",
         guest=guest(disks=(LUKS,)),
         on_source=(faults.secret(SECRET),),
         says="no secret with matching uuid",
     ),
     fails(
         "disk-secret-other-value",
-        "disks.secret-other-value",
         guest=guest(disks=(LUKS,)),
         on_source=(faults.secret(SECRET),),
         on_destination=(faults.secret(SECRET, "another"),),
@@ -168,7 +167,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     migrates("disk-secret", guest=guest(disks=(LUKS,)), **both(faults.secret(SECRET))),
     fails(
         "disk-nbd-unreachable",
-        "disks.server-unreachable",
+        "disks.unreachable",
         guest=guest(
             devices="<disk type='network' device='disk'><driver name='qemu' type='raw'/>"
             "<source protocol='nbd'><host name='127.0.0.1' port='10999'/></source>"
@@ -197,15 +196,15 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "disk-snapshot",
-        "disks.snapshot",
-        "tenants.snapshots",
+        "state.snapshots",
+        "state.snapshots",
         guest=guest(disks=(DISK,)),
         then_on_source=(faults.virsh("snapshot-create-as @name one"),),
         says="cannot migrate domain with 1 snapshots",
     ),
     fails(
         "disk-block-job",
-        "disks.block-job",
+        "state.block-job",
         guest=guest(disks=(DISK,)),
         then_on_source=(
             faults.virsh(

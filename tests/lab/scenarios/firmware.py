@@ -48,7 +48,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     migrates("firmware-auto-newer", guest=AUTO, destination="h3"),
     fails(
         "firmware-loader-absent",
-        "firmware.loader-absent",
+        "firmware.missing",
         guest=uefi(CODE, VARS),
         on_source=(HAVE_CODE, HAVE_VARS),
         on_destination=(HAVE_VARS,),
@@ -56,7 +56,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "firmware-2m-gone-in-newer",
-        "firmware.loader-absent",
+        "firmware.missing",
         guest=uefi(f"{OVMF}/OVMF_CODE.fd", f"{OVMF}/OVMF_VARS.fd"),
         destination="h3",
         says="No such file or directory",
@@ -71,7 +71,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "firmware-template-absent",
-        "firmware.template-absent",
+        "firmware.no-template",
         guest=uefi(CODE, VARS),
         on_source=(HAVE_CODE, HAVE_VARS),
         on_destination=(HAVE_CODE,),
@@ -89,15 +89,15 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "kernel-absent",
-        "firmware.kernel-absent",
+        "firmware.missing",
         guest=guest(os=f"<kernel>{KERNEL}</kernel>"),
         on_source=(faults.kernel(KERNEL),),
         says=f"{KERNEL}: No such file or directory",
     ),
     fails(
         "kernel-initrd-absent",
-        "firmware.initrd-absent",
-        "firmware.kernel-absent",
+        "firmware.missing",
+        "firmware.missing",
         guest=guest(os=f"<kernel>{KERNEL}</kernel><initrd>{INITRD}</initrd>"),
         on_source=(faults.kernel(KERNEL), faults.file(INITRD, size="64K")),
         on_destination=(faults.kernel(KERNEL),),

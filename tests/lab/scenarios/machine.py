@@ -11,21 +11,21 @@ EMULATOR = "/opt/qemu/qemu-system-x86_64"
 SCENARIOS: tuple[Scenario, ...] = (
     fails(
         "machine-too-new",
-        "machine.unsupported",
+        "machine.type-unsupported",
         guest=guest(machine="pc-q35-10.0", cpu=NAMED),
         source="h3",
         says="does not support machine type 'pc-q35-10.0'",
     ),
     fails(
         "machine-too-new-pc",
-        "machine.unsupported",
+        "machine.type-unsupported",
         guest=guest(machine="pc", cpu=NAMED),
         source="h3",
         says="does not support machine type 'pc-i440fx-10.0'",
     ),
     fails(
         "machine-too-old",
-        "machine.unsupported",
+        "machine.type-unsupported",
         guest=guest(machine="pc-i440fx-2.3", cpu=NAMED),
         destination="h3",
         says="does not support machine type 'pc-i440fx-2.3'",

@@ -11,7 +11,7 @@ HUGE = "<memoryBacking><hugepages/></memoryBacking>"
 SCENARIOS: tuple[Scenario, ...] = (
     fails(
         "memory-limit",
-        "memory.too-little",
+        "memory.address-space-limit",
         guest=guest(memory_mib=4096),
         on_destination=(faults.memory_limit(3),),
         says="Cannot allocate memory",

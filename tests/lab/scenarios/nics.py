@@ -86,7 +86,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "nic-nwfilter-absent",
-        "nics.nwfilter-absent",
+        "nics.filter-absent",
         guest=guest(nics=(Nic(bridge="br0", nwfilter="only-here"),)),
         on_source=(faults.nwfilter("only-here"),),
         says="referenced filter 'only-here' is missing",
@@ -98,7 +98,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "nic-direct-absent",
-        "nics.link-absent",
+        "nics.lower-device-absent",
         guest=guest(nics=(Nic(bridge="br0"),)),
         rewrite=(
             ("<interface type='bridge'>", "<interface type='direct'>"),
@@ -108,7 +108,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "nic-ovs-absent",
-        "nics.no-openvswitch",
+        "nics.not-an-ovs-bridge",
         guest=guest(nics=(Nic(bridge="br0"),)),
         rewrite=(
             ("<source bridge='br0'/>", "<source bridge='br0'/><virtualport type='openvswitch'/>"),
@@ -149,7 +149,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "nic-target-taken",
-        "nics.target-taken",
+        "nics.name-taken",
         guest=guest(nics=(Nic(bridge="br0", inside="<target dev='tap-own'/>"),)),
         on_destination=(faults.link_that_is_no_bridge("tap-own"),),
         says="tap-own",

@@ -13,13 +13,13 @@ def tuned(element: str) -> tuple[tuple[str, str], ...]:
 SCENARIOS: tuple[Scenario, ...] = (
     fails(
         "numa-node-absent",
-        "numa.node-absent",
+        "numa.cell-absent",
         rewrite=tuned("<numatune><memory mode='strict' nodeset='7'/></numatune>"),
         says="NUMA node 7 is unavailable",
     ),
     fails(
         "numa-preferred-node-absent",
-        "numa.node-absent",
+        "numa.cell-absent",
         rewrite=tuned("<numatune><memory mode='preferred' nodeset='7'/></numatune>"),
         says="NUMA node 7 is unavailable",
     ),
@@ -41,7 +41,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "numa-cell-node-absent",
-        "numa.node-absent",
+        "numa.cell-absent",
         guest=guest(
             memory_mib=128,
             cpu="<cpu mode='host-model'><numa>"

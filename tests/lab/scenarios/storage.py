@@ -52,14 +52,14 @@ SCENARIOS: tuple[Scenario, ...] = (
     migrates("pool", guest=from_pool("@name.qcow2"), **both(POOL, VOLUME)),
     fails(
         "pool-absent",
-        "disks.pool-absent",
+        "disks.no-pool",
         guest=from_pool("@name.qcow2"),
         on_source=(POOL, VOLUME),
         says="no storage pool with matching name 'store'",
     ),
     fails(
         "pool-inactive",
-        "disks.pool-inactive",
+        "disks.no-pool",
         guest=from_pool("@name.qcow2"),
         on_source=(POOL, VOLUME),
         on_destination=(faults.pool("store", STORE, state="inactive"),),
@@ -67,7 +67,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "pool-volume-absent",
-        "disks.volume-absent",
+        "disks.no-volume",
         guest=from_pool("@name.qcow2"),
         on_source=(POOL, VOLUME),
         on_destination=(POOL,),
@@ -125,7 +125,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "copy-all-no-pool",
-        "disks.no-pool-for-copy",
+        "disks.copy-without-pool",
         "disks.missing",
         guest=guest(disks=(replace(OWN, path="/var/lib/libvirt/boot/@name.qcow2"),)),
         options=("--copy-storage-all",),
@@ -133,7 +133,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "copy-all-pool-stopped",
-        "disks.no-pool-for-copy",
+        "disks.copy-without-pool",
         "disks.missing",
         guest=guest(disks=(OWN,)),
         options=("--copy-storage-all",),
@@ -147,7 +147,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "copy-all-onto-smaller",
-        "disks.other-size",
+        "disks.copy-of-other-size",
         guest=guest(disks=(OWN,)),
         options=("--copy-storage-all",),
         on_destination=(faults.image(OWN.path, size_mib=8),),
@@ -156,7 +156,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     fails(
         "copy-inc-no-target",
         "disks.missing",
-        "disks.no-target-for-copy",
+        "disks.copy-needs-target",
         guest=guest(disks=(replace(OWN, backing=f"{IMAGES}/@name-lower.qcow2"),)),
         options=("--copy-storage-inc",),
         says="pre-creation of storage targets for incremental storage migration is not supported",
@@ -177,7 +177,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "copy-unknown-disk",
-        "disks.no-such-target",
+        "options.no-such-disk",
         guest=guest(disks=(OWN,)),
         options=("--unsafe", "--copy-storage-all", "--migrate-disks", "vdx"),
         says="vdx",

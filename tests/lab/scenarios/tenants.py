@@ -37,7 +37,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     fails(
         "same-guest-running",
         "tenants.uuid-taken",
-        "tenants.already-running",
+        "tenants.already-there",
         on_destination=(faults.tenant("@name", "@uuid", state="running"),),
         says="domain '@name' is already active",
     ),
@@ -63,21 +63,21 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "same-host-uuid",
-        "tenants.same-host-uuid",
+        "tenants.same-host",
         on_destination=(faults.host_uuid("@source-uuid", own="@destination-uuid"),),
         says="Attempt to migrate guest to the same host",
     ),
     fails(
         "hostname-localhost",
-        "tenants.hostname-localhost",
+        "tenants.host-nameless",
         on_destination=(faults.hostname("localhost", own="h2"),),
         says="hostname on destination resolved to localhost, but migration requires an FQDN",
     ),
     fails(
         "hostname-unknown-to-source",
-        "transport.unresolvable",
         on_destination=(faults.hostname("nowhere", own="h2"),),
         says="Unable to resolve address 'nowhere'",
+        beyond_facts="the source is not told the name that the destination has for itself",
     ),
     migrates(
         "hostname-unknown-but-uri-given",

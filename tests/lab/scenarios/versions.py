@@ -20,7 +20,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "older-drops-pstore",
-        "versions.dropped-element",
+        "versions.device-dropped",
         guest=guest(
             cpu=NAMED,
             devices="<pstore backend='acpi-erst'><path>/var/lib/libvirt/images/@name.erst</path>"
@@ -34,7 +34,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "older-drops-ps2",
-        "versions.unknown-element",
+        "versions.feature-unknown",
         guest=guest(cpu=NAMED, features="<acpi/><ps2 state='off'/>"),
         source="h3",
         says="unexpected feature 'ps2'",

@@ -196,7 +196,7 @@ def not_offered(guest: GuestModels, seen: SeenCapabilities) -> Problems:
 @check(
     "devices.node-absent",
     Severity.BLOCKER,
-    title="a file that a device is made of is not there",
+    title="device file absent",
     remedy="Attach the device, or move with --xml naming another file.",
 )
 def node_absent(guest: GuestNodes, seen: SeenNodes) -> Problems:

@@ -415,7 +415,7 @@ def architecture_unsupported(guest: GuestMachine, answer: MachineAnswer) -> Prob
 @check(
     "machine.virt-type-unsupported",
     Severity.BLOCKER,
-    title="the emulator cannot run guests of that type",
+    title="virt type unsupported",
     remedy="For kvm: load the KVM module, enable virtualization in the firmware, restart libvirtd.",
 )
 def virt_type_unsupported(guest: GuestMachine, answer: MachineAnswer) -> Problems:

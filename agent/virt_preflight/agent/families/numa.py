@@ -148,12 +148,12 @@ def numad(source: Source, guest: NumadNeed) -> Numad:
 
 
 @check(
-    "numa.no-such-cell",
+    "numa.cell-absent",
     Severity.BLOCKER,
     title="the host has no such NUMA cell",
     remedy="Give the guest cells that the host has: virsh migrate --xml with another nodeset.",
 )
-def no_such_cell(guest: GuestBindings, host: HostCells) -> Problems:
+def cell_absent(guest: GuestBindings, host: HostCells) -> Problems:
     """Each cell that a nodeset names must be there, in every mode, and one missing is enough.
 
     Tried with strict, preferred, interleave and restrictive, `<memory>`, `<memnode>` and a memory
@@ -189,7 +189,7 @@ def no_numad(guest: NumadNeed, host: Numad) -> Problems:
 @check(
     "numa.too-little-free",
     Severity.RISK,
-    title="too little free memory on the NUMA cells that the guest is bound to",
+    title="too little free memory on NUMA cells",
     remedy="Move another guest away from those cells, or bind the guest to others.",
     phase=Phase.AFTER,
 )
@@ -201,7 +201,7 @@ def too_little_free(guest: GuestMemory, host: HostCells) -> Problems:
     pages are counted by pages.too-few-free.
     """
     for cells in dict.fromkeys(block.cells for block in guest.blocks if _strict(block)):
-        # What is missing at all is said by numa.no-such-cell.
+        # What is missing at all is said by numa.cell-absent.
         if not cells <= set(host.memory_by_cell):
             continue
         subject = f"NUMA cell {', '.join(map(str, sorted(cells)))}"

@@ -300,7 +300,7 @@ def _unions(sets: Iterable[frozenset[int]]) -> list[frozenset[int]]:
 @check(
     "pages.smaller-than-a-page",
     Severity.BLOCKER,
-    title="the guest's memory is smaller than one page",
+    title="memory smaller than one page",
     remedy="Mount a hugetlbfs of the kernel's default page size and restart libvirtd.",
 )
 def smaller_than_a_page(guest: GuestPages, host: HostPages) -> Problems:

@@ -238,12 +238,12 @@ def numbers(members: Iterable[int]) -> str:
 
 
 @check(
-    "pinning.no-such-cpu",
+    "pinning.cpu-absent",
     Severity.BLOCKER,
-    title="none of the CPUs that a thread is pinned to is there",
+    title="pinned CPUs absent",
     remedy="Pin the guest to CPUs of this host: virsh migrate --xml with other pins.",
 )
-def no_such_cpu(guest: GuestPinning, host: HostCpus) -> Problems:
+def cpu_absent(guest: GuestPinning, host: HostCpus) -> Problems:
     """Each thread that starts with the guest needs one CPU of its mask online.
 
     That is the emulator, running vCPUs and I/O threads; vCPUs that are not plugged in do not count.
@@ -258,7 +258,7 @@ def no_such_cpu(guest: GuestPinning, host: HostCpus) -> Problems:
 @check(
     "pinning.some-cpus-missing",
     Severity.RISK,
-    title="some of the CPUs that a thread is pinned to are missing",
+    title="some pinned CPUs missing",
     remedy="Pin the guest to CPUs of this host: virsh migrate --xml with other pins.",
 )
 def some_cpus_missing(guest: GuestPinning, host: HostCpus, cgroups: HostCgroups) -> Problems:
@@ -310,7 +310,7 @@ def vcpu_cannot_be_plugged(guest: GuestPinning, host: HostCpus) -> Problems:
 @check(
     "pinning.more-vcpus-than-cpus",
     Severity.RISK,
-    title="the guest has more vCPUs than the host has CPUs",
+    title="more vCPUs than CPUs",
     remedy="Choose a host with more CPUs.",
     phase=Phase.AFTER,
 )
@@ -327,7 +327,7 @@ def more_vcpus_than_cpus(guest: GuestThreads, host: HostCpus) -> Problems:
 @check(
     "pinning.no-realtime",
     Severity.BLOCKER,
-    title="the kernel gives guests no real-time scheduling",
+    title="no real-time scheduling",
     remedy="Boot the host with cgroup v2, or a kernel without CONFIG_RT_GROUP_SCHED.",
 )
 def no_realtime(guest: GuestRealtime, cgroups: HostCgroups) -> Problems:

@@ -166,7 +166,7 @@ def _state(tenant: Tenant) -> str:
 @check(
     "tenants.same-host",
     Severity.BLOCKER,
-    title="source and destination are the same host to libvirt",
+    title="same host to libvirt",
     remedy="Give one of them a UUID of its own in libvirtd.conf (host_uuid, or host_uuid_source = "
     '"machine-id"), and restart libvirtd: guests go on running.',
     offline=True,

@@ -95,7 +95,7 @@ def seen_tpm(source: Source, guest: GuestTpm) -> SeenTpm:
 @check(
     "tpm.not-offered",
     Severity.BLOCKER,
-    title="no such TPM here",
+    title="TPM absent",
     remedy="Install swtpm, or a QEMU with that TPM, and ask again.",
 )
 def not_offered(guest: GuestTpm, seen: SeenCapabilities) -> Problems:

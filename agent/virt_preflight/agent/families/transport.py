@@ -83,7 +83,7 @@ def port_free(source: Source, address: MigrationAddress) -> PortFree | None:
 @check(
     "transport.unknown-name",
     Severity.BLOCKER,
-    title="the migration address has no known name",
+    title="migration address unknown",
     remedy="Make the name known to the source (DNS, /etc/hosts), or give its number.",
     side=Side.SOURCE,
     phase=Phase.PERFORM,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.domain import Domain
-from virt_preflight.agent.fact import Pace, have, need
+from virt_preflight.agent.fact import Pace, have, look, need
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.report import Phase, Severity
 from virt_preflight.agent.sources import Source, Unreadable
@@ -76,6 +77,60 @@ NEWCOMERS = (
         harm="the guest's CPU has addresses of another width there",
     ),
 )
+
+
+# What every libvirt that is still about (7.0 and newer) knows of <features> and <devices>.
+FEATURES_OF_OLD = frozenset(
+    {
+        *("acpi", "apic", "capabilities", "ccf-assist", "cfpc", "gic", "hap", "hpt", "htm"),
+        *("hyperv", "ibs", "ioapic", "kvm", "msrs", "nested-hv", "pae", "pmu", "privnet"),
+        *("pvspinlock", "sbbc", "smm", "viridian", "vmcoreinfo", "vmport", "xen"),
+    }
+)
+DEVICES_OF_OLD = frozenset(
+    {
+        *("audio", "channel", "console", "controller", "disk", "emulator", "filesystem"),
+        *("graphics", "hostdev", "hub", "input", "interface", "iommu", "lease", "memballoon"),
+        *("memory", "nvram", "panic", "parallel", "redirdev", "redirfilter", "rng", "serial"),
+        *("shmem", "smartcard", "sound", "tpm", "video", "vsock", "watchdog"),
+    }
+)
+SCHEMA = "/usr/share/libvirt/schemas/domaincommon.rng"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestElements:
+    """Names of the guest's features and devices that came with a libvirt that is not old."""
+
+    features: tuple[str, ...]
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownElements:
+    """Names of all elements that the host's libvirt has in its own schema of domain XML."""
+
+    names: frozenset[str]
+
+
+@need
+def guest_elements(domain: Domain) -> GuestElements | None:
+    """None when every libvirt knows them all."""
+    features = _newer(domain, "features", FEATURES_OF_OLD)
+    devices = _newer(domain, "devices", DEVICES_OF_OLD)
+    return GuestElements(features=features, devices=devices) if features or devices else None
+
+
+def _newer(domain: Domain, path: str, of_old: frozenset[str]) -> tuple[str, ...]:
+    names = (str(child.tag) for parent in domain.root.findall(path) for child in parent)
+    return tuple(dict.fromkeys(name for name in names if name not in of_old))
+
+
+@look(Pace.FIXED)
+def known_elements(source: Source, _wanted: GuestElements) -> KnownElements:
+    """Read only for a guest that has something new: the schema is 300 KB."""
+    names = re.findall(r"<element name=[\"']([\w-]+)[\"']", source.text(SCHEMA))
+    return KnownElements(names=frozenset(names))
 
 
 @have(Pace.FIXED)
@@ -162,7 +217,7 @@ def _older_than_source(
 @check(
     "versions.part-dropped",
     Severity.RISK,
-    title="a part of the guest's definition that this libvirt drops",
+    title="part of the guest dropped by libvirt",
     remedy="Upgrade libvirt on the host, or take that part from the guest and restart it.",
     phase=Phase.AFTER,
 )
@@ -180,3 +235,40 @@ def part_dropped(guest: GuestNewcomers, host: HostVersions) -> Problems:
                 found=f"{written(host.libvirt)}: {part.harm}",
                 severity=Severity.BLOCKER if part.harm == STREAM_BREAKS else None,
             )
+
+
+@check(
+    "versions.feature-unknown",
+    Severity.BLOCKER,
+    title="feature unknown to libvirt",
+    remedy="Upgrade libvirt on the host, or take the feature from the guest and restart it.",
+)
+def feature_unknown(guest: GuestElements, known: KnownElements) -> Problems:
+    """Of `<features>` libvirt refuses what it does not know, unlike elsewhere in a domain XML.
+
+    Error: "unexpected feature 'ps2'" (virDomainFeaturesDefParse, conf/domain_conf.c). Held against
+    the schema that the host's libvirt came with.
+    """
+    for name in guest.features:
+        if name not in known.names:
+            yield Problem(
+                subject=f"<features><{name}>", wanted="known to libvirt", found="not in its schema"
+            )
+
+
+@check(
+    "versions.device-dropped",
+    Severity.BLOCKER,
+    title="device unknown to libvirt",
+    remedy="Upgrade libvirt on the host, or take the device from the guest and restart it.",
+    phase=Phase.FINISH,
+)
+def device_dropped(guest: GuestElements, known: KnownElements) -> Problems:
+    """Of `<devices>` libvirt drops what it does not know, and starts the guest without it.
+
+    The guest's state then does not load at the end of the migration, or the guest finds itself
+    without the device. Held against the schema that the host's libvirt came with.
+    """
+    for name in guest.devices:
+        if name not in known.names:
+            yield Problem(subject=f"<{name}>", wanted="known to libvirt", found="not in its schema")

@@ -16,7 +16,7 @@ from virt_preflight.agent.report import Phase, Severity
 @check(
     "chardevs.no-directory",
     Severity.BLOCKER,
-    title="a directory for files or sockets is not there",
+    title="directory absent",
     remedy="Make the directory on the host.",
 )
 def no_directory(guest: GuestChardevs, seen: SeenChardevs) -> Problems:
@@ -45,7 +45,7 @@ def no_directory(guest: GuestChardevs, seen: SeenChardevs) -> Problems:
 @check(
     "chardevs.path-taken",
     Severity.BLOCKER,
-    title="a directory is where a file or socket would be",
+    title="directory in a file's place",
     remedy="Remove or rename what is there.",
 )
 def path_taken(guest: GuestChardevs, seen: SeenChardevs) -> Problems:
@@ -65,7 +65,7 @@ def path_taken(guest: GuestChardevs, seen: SeenChardevs) -> Problems:
 @check(
     "chardevs.device-absent",
     Severity.BLOCKER,
-    title="a host device for a serial port is not there",
+    title="host device absent",
     remedy="Attach the device, or move with --xml naming another.",
 )
 def device_absent(guest: GuestChardevs, seen: SeenChardevs) -> Problems:

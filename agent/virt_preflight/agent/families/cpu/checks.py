@@ -85,7 +85,7 @@ def model_unknown(cpu: GuestCpu, seen: SeenCapabilities, known: KnownCpus) -> Pr
 @check(
     "cpu.features-unknown",
     Severity.BLOCKER,
-    title="CPU features that libvirt there has never heard of",
+    title="CPU features unknown to libvirt",
     remedy="Upgrade libvirt there, or give the guest a CPU model that both know and restart it.",
 )
 def features_unknown(cpu: GuestCpu, known: KnownCpus) -> Problems:
@@ -113,7 +113,7 @@ def features_unknown(cpu: GuestCpu, known: KnownCpus) -> Problems:
 @check(
     "cpu.features-absent",
     Severity.BLOCKER,
-    title="the guest's CPU has features that this host cannot give",
+    title="missing CPU features",
     remedy="Choose another host, or give the guest a CPU model that both hosts have and power it "
     "off and on: a reboot inside the guest is not enough.",
 )
@@ -146,7 +146,7 @@ def features_absent(
 @check(
     "cpu.features-extra",
     Severity.BLOCKER,
-    title="QEMU adds CPU features that the guest's full check does not allow",
+    title="CPU features too many",
     remedy="Name the feature in the guest's <cpu>, or say check='partial'.",
 )
 def features_extra(cpu: GuestCpu, known: KnownCpus) -> Problems:
@@ -167,7 +167,7 @@ def features_extra(cpu: GuestCpu, known: KnownCpus) -> Problems:
 @check(
     "cpu.forbidden-features",
     Severity.BLOCKER,
-    title="the host has a CPU feature that the guest forbids",
+    title="forbidden CPU features",
     remedy="Say policy='disable' in place of 'forbid' in the guest's definition.",
 )
 def forbidden_features(cpu: GuestCpu, host: HostCpu) -> Problems:
@@ -230,7 +230,7 @@ def vendor_differs(
 @check(
     "cpu.host-vendor-differs",
     Severity.RISK,
-    title="from a host of one CPU vendor to one of another",
+    title="host of another CPU vendor",
     remedy="Choose a host whose CPU is of the same vendor.",
     phase=Phase.AFTER,
 )
@@ -253,7 +253,7 @@ def host_vendor_differs(cpu: GuestCpu, origin: GuestOrigin, host: HostCpu) -> Pr
 @check(
     "cpu.passthrough-differs",
     Severity.RISK,
-    title="the host's CPU is not the one that was passed through",
+    title="host-passthrough on another CPU",
     remedy="Choose a host with the same CPU, microcode and KVM, or give the guest a named model.",
     phase=Phase.AFTER,
 )
@@ -293,7 +293,7 @@ def passthrough_differs(
 @check(
     "cpu.hyperv-absent",
     Severity.BLOCKER,
-    title="Hyper-V enlightenments that this host's KVM lacks",
+    title="missing Hyper-V enlightenments",
     remedy="Upgrade the host's kernel and QEMU, or turn them off in the guest and restart it.",
 )
 def hyperv_absent(guest: GuestHyperv, seen: SeenCapabilities) -> Problems:

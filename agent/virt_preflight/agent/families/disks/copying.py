@@ -218,7 +218,7 @@ def copy_too_large(
 @check(
     "disks.copy-of-readonly",
     Severity.BLOCKER,
-    title="a disk that cannot be copied is to be copied",
+    title="read-only disk to be copied",
     remedy="Leave it out of --migrate-disks.",
 )
 def copy_of_readonly(guest: GuestDisks, options: MigrationOptions) -> Problems:

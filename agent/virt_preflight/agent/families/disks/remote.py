@@ -179,7 +179,7 @@ def no_driver(guest: GuestDisks, drivers: BlockDrivers) -> Problems:
 @check(
     "disks.unreachable",
     Severity.BLOCKER,
-    title="the server of a network disk does not answer",
+    title="disk server does not answer",
     remedy="Open the way from this host to the server, or correct the hosts in the guest's XML.",
 )
 def unreachable(guest: GuestDisks, servers: SeenServers) -> Problems:

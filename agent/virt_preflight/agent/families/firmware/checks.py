@@ -165,7 +165,7 @@ def nvram_folder(making: NvramToMake) -> Problems:
 @check(
     "firmware.other-size",
     Severity.BLOCKER,
-    title="a firmware file of another size than on the source",
+    title="firmware of another size",
     remedy=SAME_PACKAGES,
     phase=Phase.FINISH,
 )
@@ -188,7 +188,7 @@ def other_size(guest: GuestFirmware, seen: SeenFirmware, origin: GuestOrigin) ->
 @check(
     "firmware.template-of-other-size",
     Severity.BLOCKER,
-    title="variables would be made of another size than on the source",
+    title="NVRAM template of another size",
     remedy=SAME_PACKAGES + " Or copy the NVRAM file from the source.",
     phase=Phase.FINISH,
 )
@@ -206,7 +206,7 @@ def template_of_other_size(
 @check(
     "firmware.rom-of-other-size",
     Severity.BLOCKER,
-    title="QEMU's own ROM is of another size than on the source",
+    title="QEMU's ROM of another size",
     remedy=SAME_PACKAGES,
     phase=Phase.FINISH,
 )

@@ -65,7 +65,7 @@ def not_offered(what: str, wanted: tuple[str, ...], offered: frozenset[str] | No
 @check(
     "graphics.address-not-here",
     Severity.BLOCKER,
-    title="the screen listens on an address that is not the host's",
+    title="screen's address not on this host",
     remedy="Listen on 0.0.0.0, or move with --xml naming an address of this host.",
 )
 def address_not_here(guest: GuestGraphics, seen: SeenGraphics) -> Problems:
@@ -138,7 +138,7 @@ def network_unusable(guest: GuestGraphics, seen: SeenGraphics) -> Problems:
 @check(
     "graphics.no-directory",
     Severity.BLOCKER,
-    title="the directory of the screen's socket is not there",
+    title="directory for the screen's socket absent",
     remedy="Make the directory on the host, writable for QEMU.",
 )
 def no_directory(guest: GuestGraphics, seen: SeenGraphics) -> Problems:

@@ -315,7 +315,7 @@ def _unread(taken: TakenDevices) -> Problems:
 @check(
     "hostdevs.pci-group-not-free",
     Severity.BLOCKER,
-    title="a device of the host in the same IOMMU group",
+    title="IOMMU group not free",
     remedy="Bind all of the group to vfio-pci: what is in it can only be given away together.",
 )
 def pci_group_not_free(guest: GuestHostdevs, seen: SeenPci) -> Problems:

@@ -32,7 +32,7 @@ def mib(size_kib: int) -> str:
 @check(
     "memory.cannot-be-mapped",
     Severity.BLOCKER,
-    title="the kernel lets nobody map that much memory",
+    title="more memory than can be mapped",
     remedy="Choose a host with more memory, add swap, or let the kernel overcommit memory.",
 )
 def cannot_be_mapped(guest: GuestMemory, host: HostMemory) -> Problems:
@@ -94,7 +94,7 @@ def address_space_limit(guest: GuestMemory, limits: DaemonLimits) -> Problems:
 @check(
     "memory.more-than-host",
     Severity.RISK,
-    title="the guest's memory is more than the host has for guests",
+    title="more memory than the host has",
     remedy="Choose a host with more memory, or allow more with the policy's memory_overcommit.",
     phase=Phase.PERFORM,
 )

@@ -17,12 +17,12 @@ VLANS_ON_BRIDGES = 11_000_000
 
 
 @check(
-    "nics.no-such-bridge",
+    "nics.bridge-absent",
     Severity.BLOCKER,
-    title="no such bridge",
+    title="bridge absent",
     remedy="Make the bridge on this host, or give the NIC another: virsh migrate --xml.",
 )
-def no_such_bridge(host: NicPlugs) -> Problems:
+def bridge_absent(host: NicPlugs) -> Problems:
     """The bridge is looked up by name, a bridge of Open vSwitch too.
 
     Error: "Cannot get interface MTU on 'br9': No such device" (virNetDevTapAttachBridge).
@@ -44,7 +44,7 @@ def no_such_bridge(host: NicPlugs) -> Problems:
 @check(
     "nics.not-a-bridge",
     Severity.BLOCKER,
-    title="the device of that name is no bridge of the kernel",
+    title="not a bridge",
     remedy="Give the bridge its name, or give the NIC another: virsh migrate --xml.",
 )
 def not_a_bridge(host: NicPlugs) -> Problems:
@@ -137,7 +137,7 @@ def bridge_down(host: NicPlugs) -> Problems:
 @check(
     "nics.smaller-mtu",
     Severity.RISK,
-    title="the bridge's MTU is smaller than the guest's",
+    title="smaller MTU",
     remedy="Give the bridge and its uplink the MTU that they have on the source.",
     phase=Phase.AFTER,
 )
@@ -161,7 +161,7 @@ def smaller_mtu(host: NicPlugs) -> Problems:
 @check(
     "nics.bridge-full",
     Severity.BLOCKER,
-    title="the bridge has all the ports that it can have",
+    title="bridge full",
     remedy="Use another bridge, or move another guest away first.",
 )
 def bridge_full(host: NicPlugs) -> Problems:

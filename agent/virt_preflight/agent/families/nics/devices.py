@@ -16,12 +16,12 @@ MODULES = {TUN: "tun", VHOST_NET: "vhost_net"}
 
 
 @check(
-    "nics.no-such-lower-device",
+    "nics.lower-device-absent",
     Severity.BLOCKER,
-    title="no such device for macvtap",
+    title="device for macvtap absent",
     remedy="Give the device its name, or give the NIC another: virsh migrate --xml.",
 )
-def no_such_lower_device(host: NicPlugs) -> Problems:
+def lower_device_absent(host: NicPlugs) -> Problems:
     """A direct NIC names a device of the host, and hosts name theirs differently.
 
     Error: "Unable to get index for interface eth9: No such device" (virNetDevMacVLanCreate), or
@@ -40,7 +40,7 @@ def no_such_lower_device(host: NicPlugs) -> Problems:
 @check(
     "nics.lower-device-busy",
     Severity.BLOCKER,
-    title="the device for macvtap belongs to somebody else",
+    title="device for macvtap busy",
     remedy="Use a device that is in no bridge, bond or switch; in passthrough mode one per guest.",
 )
 def lower_device_busy(host: NicPlugs) -> Problems:
@@ -96,7 +96,7 @@ def lower_device_without_carrier(host: NicPlugs) -> Problems:
 @check(
     "nics.name-taken",
     Severity.BLOCKER,
-    title="a device of the NIC's name is there already",
+    title="NIC's name taken",
     remedy="Remove that device, or give the NIC another target dev: virsh migrate --xml.",
 )
 def name_taken(host: NicPlugs) -> Problems:
@@ -122,12 +122,12 @@ def name_taken(host: NicPlugs) -> Problems:
 
 
 @check(
-    "nics.no-such-tap",
+    "nics.tap-absent",
     Severity.BLOCKER,
     title="the tap that the NIC is to use is missing",
     remedy="Make the device before the guest comes.",
 )
-def no_such_tap(host: NicPlugs) -> Problems:
+def tap_absent(host: NicPlugs) -> Problems:
     """With `<target managed='no'>` somebody else makes the device.
 
     Error (tried): "target managed='no' but specified dev doesn't exist"
@@ -149,7 +149,7 @@ def no_such_tap(host: NicPlugs) -> Problems:
 @check(
     "nics.no-device-node",
     Severity.BLOCKER,
-    title="a device node or socket that the NIC needs is missing",
+    title="device node for the NIC absent",
     remedy="Load the kernel module, or start the program, that makes it.",
 )
 def no_device_node(host: NicPlugs) -> Problems:
@@ -185,7 +185,7 @@ def no_device_node(host: NicPlugs) -> Problems:
 @check(
     "nics.filter-unsupported",
     Severity.BLOCKER,
-    title="the NIC's network filter cannot be had there",
+    title="network filter unsupported",
     remedy="Make the network the same on both hosts, or take the filter off the NIC.",
 )
 def filter_unsupported(host: NicPlugs) -> Problems:
@@ -209,12 +209,12 @@ def filter_unsupported(host: NicPlugs) -> Problems:
 
 
 @check(
-    "nics.no-such-filter",
+    "nics.filter-absent",
     Severity.BLOCKER,
-    title="no such network filter",
+    title="network filter absent",
     remedy="Define the filter on this host as it is on the source.",
 )
-def no_such_filter(guest: GuestFilters, host: HostFilters) -> Problems:
+def filter_absent(guest: GuestFilters, host: HostFilters) -> Problems:
     """A NIC's nwfilter is looked up by name, and so is each filter that it includes.
 
     Error (tried): "internal error: referenced filter 'inner' is missing"

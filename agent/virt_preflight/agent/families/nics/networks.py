@@ -15,12 +15,12 @@ MACVTAP_PORTS = ("802.1Qbg", "802.1Qbh")
 
 
 @check(
-    "nics.no-such-network",
+    "nics.network-absent",
     Severity.BLOCKER,
-    title="no such libvirt network",
+    title="libvirt network absent",
     remedy="Define the network on this host as it is on the source, and start it.",
 )
-def no_such_network(host: NicPlugs) -> Problems:
+def network_absent(host: NicPlugs) -> Problems:
     """A NIC of a libvirt network is plugged in by name on the destination.
 
     Error: "Network not found: no network with matching name 'lan'".
@@ -88,13 +88,13 @@ def network_of_another_kind(host: NicPlugs) -> Problems:
 
 
 @check(
-    "nics.no-such-portgroup",
+    "nics.portgroup-absent",
     Severity.RISK,
     title="the network has no such port group",
     remedy="Give the network the port group that it has on the source: virsh net-edit.",
     phase=Phase.AFTER,
 )
-def no_such_portgroup(host: NicPlugs) -> Problems:
+def portgroup_absent(host: NicPlugs) -> Problems:
     """A port group that is not there is passed over in silence, with its VLANs and bandwidth.
 
     virPortGroupFindByName gives none, and networkAllocatePort goes on (tried).
@@ -147,7 +147,7 @@ def virtualport_unsupported(host: NicPlugs) -> Problems:
 @check(
     "nics.no-bandwidth-floor",
     Severity.BLOCKER,
-    title="the network cannot guarantee the NIC its bandwidth",
+    title="no guaranteed bandwidth",
     remedy="Give the network <bandwidth><inbound average=...>, or the NIC no floor.",
 )
 def no_bandwidth_floor(host: NicPlugs) -> Problems:
@@ -184,7 +184,7 @@ def no_bandwidth_floor(host: NicPlugs) -> Problems:
 @check(
     "nics.pool-exhausted",
     Severity.BLOCKER,
-    title="the network has no free device for the guest",
+    title="network's devices exhausted",
     remedy="Move a guest of that network away first, or add a device to the network.",
 )
 def pool_exhausted(host: NicPlugs) -> Problems:

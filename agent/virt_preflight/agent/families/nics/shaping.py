@@ -68,7 +68,7 @@ def host_shaping(source: Source, guest: GuestShaping) -> HostShaping:
 @check(
     "nics.no-traffic-control",
     Severity.BLOCKER,
-    title="the kernel cannot limit the NIC's bandwidth",
+    title="no traffic control",
     remedy="Install the kernel's package of further modules, or take the limit off the NIC.",
 )
 def no_traffic_control(guest: GuestShaping, host: HostShaping) -> Problems:

@@ -48,6 +48,7 @@ from virt_preflight.agent.families.options.host import (
     host_hooks,
     host_postcopy,
 )
+from virt_preflight.agent.families.options.rewritten import SentXml, sent_xml
 
 __all__ = (
     "DestinationXml",
@@ -59,6 +60,7 @@ __all__ = (
     "HostPostcopy",
     "ListedDisks",
     "PostcopyWanted",
+    "SentXml",
     "TunnelledCopy",
     "bad_migrateuri",
     "changed_xml",
@@ -84,6 +86,7 @@ __all__ = (
     "postcopy_wanted",
     "rdma_without_limit",
     "same_host",
+    "sent_xml",
     "tunnelled_copy",
     "tunnelled_not_p2p",
     "tunnelled_parallel",

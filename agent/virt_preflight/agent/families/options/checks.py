@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.families.options.guest import (
     DestinationXml,
+    Essentials,
     GuestCopies,
     GuestEssentials,
     GuestHardLimit,
@@ -17,6 +19,7 @@ from virt_preflight.agent.families.options.guest import (
     TunnelledCopy,
 )
 from virt_preflight.agent.families.options.host import HostHooks, HostPostcopy
+from virt_preflight.agent.families.options.rewritten import SentXml, difference
 from virt_preflight.agent.families.versions import HostVersions
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.report import Phase, Severity, Side
@@ -256,7 +259,7 @@ def disks_not_copied(_listed: ListedDisks, versions: HostVersions) -> Problems:
 @check(
     "options.no-such-disk",
     Severity.BLOCKER,
-    title="--migrate-disks names a disk that the guest has not",
+    title="--migrate-disks names no disk",
     remedy="Name the targets of the guest's disks.",
     side=Side.SOURCE,
     phase=Phase.BEGIN,
@@ -375,13 +378,18 @@ def changed_xml(xml: DestinationXml, guest: GuestEssentials) -> Problems:
     """
     if xml.essentials is None:
         yield Problem(subject="--xml", wanted="domain XML", found=xml.bad)
-        return
-    new, old = xml.essentials, guest.essentials
+    else:
+        yield from _surely_another(xml.essentials, guest.essentials)
+
+
+def _surely_another(new: Essentials, old: Essentials) -> Iterator[Problem]:
     pairs = (
         ("name", new.name, old.name),
         ("UUID", new.uuid or "none", old.uuid),
         ("type", new.virt_type, old.virt_type),
         ("vCPUs", new.vcpus, old.vcpus),
+        ("disks", ", ".join(new.disks) or "none", ", ".join(old.disks) or "none"),
+        ("NICs", ", ".join(new.macs) or "none", ", ".join(old.macs) or "none"),
     )
     for what, there, here in pairs:
         if there != here:
@@ -403,10 +411,25 @@ def changed_xml(xml: DestinationXml, guest: GuestEssentials) -> Problems:
     phase=Phase.BEGIN,
     offline=True,
 )
-def changed_xml_unjudged(xml: DestinationXml) -> Problems:
-    """libvirt compares some hundred things; only the plainest of them are compared here."""
-    if xml.essentials is not None:
-        yield CouldNotTell(subject="--xml", why="what libvirt makes of it is not told by facts")
+def changed_xml_unjudged(
+    xml: DestinationXml, guest: GuestEssentials, sent: SentXml, options: MigrationOptions
+) -> Problems:
+    """The XML beside the guest's own as a migration sends it, less what may surely change.
+
+    That is what only the host sees: paths and formats of disks, what NICs are plugged into, where
+    a display listens, huge pages, NUMA cells and CPUs to run on, titles and notes. When all else is
+    alike, libvirt finds nothing to refuse; what is not is named, and it is libvirt's to judge.
+    """
+    if xml.essentials is None or xml.root is None:
+        return
+    if any(_surely_another(xml.essentials, guest.essentials)):
+        return
+    if (found := difference(sent.root, xml.root, options)) is not None:
+        yield CouldNotTell(
+            subject=f"--xml: {found.path}",
+            why=f"the guest has {found.guest}, the XML {found.given}, and whether libvirt lets "
+            "that change is not told by facts",
+        )
 
 
 # ----------------------------------------------------------------------------- the destination

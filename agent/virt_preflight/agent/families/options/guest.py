@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 from virt_preflight.agent.domain import Domain, read_domain
 from virt_preflight.agent.fact import need
 from virt_preflight.agent.options import MigrationOptions
-from virt_preflight.agent.xml import BadXml, attribute, kib, text_of
+from virt_preflight.agent.xml import BadXml, Element, attribute, kib, text_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,8 @@ class Essentials:
     machine: str
     memory_kib: int | None
     vcpus: str
+    disks: tuple[str, ...] = ()
+    macs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,7 @@ class DestinationXml:
 
     essentials: Essentials | None
     bad: str = ""
+    root: Element | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +88,22 @@ def essentials_of(domain: Domain) -> Essentials:
         machine=attribute(root, "os/type", "machine") or "",
         memory_kib=kib(memory) if memory is not None and plain else None,
         vcpus=text_of(root, "vcpu") or "1",
+        disks=tuple(
+            sorted(attribute(disk, "target", "dev") or "" for disk in root.findall("devices/disk"))
+        ),
+        macs=tuple(
+            _mac(attribute(nic, "mac", "address") or "none")
+            for nic in root.findall("devices/interface")
+        ),
     )
+
+
+def _mac(text: str) -> str:
+    """As virMacAddrParse reads it: case and leading zeros do not matter."""
+    parts = text.strip().split(":")
+    if len(parts) == 6 and all(re.fullmatch(r"[0-9A-Fa-f]{1,2}", part) for part in parts):
+        return ":".join(f"{int(part, 16):02x}" for part in parts)
+    return text
 
 
 @need
@@ -99,7 +118,8 @@ def destination_xml(options: MigrationOptions) -> DestinationXml | None:
     if not options.xml:
         return None
     try:
-        return DestinationXml(essentials=essentials_of(read_domain(options.xml)))
+        domain = read_domain(options.xml)
+        return DestinationXml(essentials=essentials_of(domain), root=domain.root)
     except BadXml as error:
         return DestinationXml(essentials=None, bad=str(error))
 

@@ -266,7 +266,7 @@ def dimm_without_address(guest: GuestLooseMemory) -> Problems:
 @check(
     "state.shared-memory",
     Severity.BLOCKER,
-    title="shared memory that is not the guest's to move",
+    title="shared memory of others",
     remedy="Detach the <shmem> device, or give it role='master' if the guest may carry it along.",
     side=Side.SOURCE,
     phase=Phase.BEGIN,
