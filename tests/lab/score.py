@@ -316,7 +316,8 @@ def ask_cli(lab: Lab, question: Question) -> dict[str, Any]:
         question.guest,
         *("--fleet", str(lab.run / "fleet.toml")),
         *("--from", question.source, "--to", question.destination),
-        *("--depth", question.depth, "-o", "json"),
+        # A libvirtd that sees an emulator for the first time probes it, which takes seconds.
+        *("--depth", question.depth, "-o", "json", "--timeout", "15"),
         *asked(question.options),
     ]
     ran = attempt_beside(lab, argv, within_s=ASK_WITHIN_S)

@@ -11,7 +11,7 @@ destination, which look at the XML as it is given.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -273,7 +273,7 @@ def _emulator(emulator: Element) -> None:
 
 def _audio(audio: Element) -> None:
     """The one that libvirt adds by itself (qemuDomainDefClearDefaultAudioBackend)."""
-    if dict(audio.attrib) == {"id": "1", "type": "none"} and len(audio) == 0:
+    if sorted(audio.items()) == [("id", "1"), ("type", "none")] and len(audio) == 0:
         _remove(audio)
 
 
@@ -290,7 +290,7 @@ def _disk(disk: Element) -> None:
             del driver.attrib["io"]
         if driver.get("cache") in CACHES and driver.get("io") is None:
             del driver.attrib["cache"]
-        if dict(driver.attrib) == {"name": "qemu"} and len(driver) == 0:
+        if driver.items() == [("name", "qemu")] and len(driver) == 0:
             disk.remove(driver)
     sources = disk.findall("source")
     if len(sources) == 1 and _local(disk, sources[0]) and disk.get("device") != "lun":
@@ -475,13 +475,10 @@ def _number(elements: list[Element]) -> str:
         case []:
             return "none"
         case [element]:
-            shown = " ".join(f"{name}='{element.get(name)}'" for name in _open(element))
-            return _shown(f"<{str(element.tag).rpartition('}')[2]}{' ' if shown else ''}{shown}>")
+            words = [str(element.tag).rpartition("}")[2]]
+            words += [f"{name}='{value}'" for name, value in element.items() if name != "passwd"]
+            return _shown(f"<{' '.join(map(str, words))}>")
     return f"{len(elements)} of them"
-
-
-def _open(element: Element) -> Iterator[str]:
-    return (str(name) for name in element.keys() if name != "passwd")  # noqa: SIM118
 
 
 def _shown(text: str | None) -> str:

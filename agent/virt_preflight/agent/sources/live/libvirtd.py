@@ -16,8 +16,8 @@ from virt_preflight.agent.sources import Absent, Refused, SourceError, Unreadabl
 from virt_preflight.agent.sources.patience import Patience
 
 WITHIN_S = 2.0
-# Domain capabilities may make libvirtd probe a QEMU that it has not seen yet: about a second.
-PROBING_WITHIN_S = 5.0
+# Domain capabilities may make libvirtd probe a QEMU that it has not seen yet: seconds on a busy host.
+PROBING_WITHIN_S = 12.0
 # libvirtd is given up on after this long without a sign of life: interval times count.
 KEEPALIVE_INTERVAL_S = 3
 KEEPALIVE_COUNT = 3
