@@ -16,7 +16,7 @@ from virt_preflight.agent.sources import Absent, Refused, SourceError, Unreadabl
 from virt_preflight.agent.sources.patience import Patience
 
 WITHIN_S = 2.0
-# Domain capabilities may make libvirtd probe a QEMU that it has not seen yet: seconds on a busy host.
+# For domain capabilities libvirtd may have to probe a QEMU that it has not seen: seconds.
 PROBING_WITHIN_S = 12.0
 # libvirtd is given up on after this long without a sign of life: interval times count.
 KEEPALIVE_INTERVAL_S = 3
