@@ -17,6 +17,7 @@ if ! "$python" -c 'import ensurepip, sys; assert sys.version_info >= (3, 11)' 2>
 fi
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'uv>=0.8,<1'
 cd "$here"
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --constraint constraints.txt \

@@ -94,6 +94,7 @@ def show(lab: Lab) -> int:
         say("Nobody can take it: that is not what this was meant to show.")
         return 1
     move = ["virsh", "migrate", "--live", "--p2p", *OPTIONS, "db1", "qemu+tcp://h2/system"]
+    say()
     say(f"h1$ {shlex.join(move)}")
     run_on(lab["h1"], move)
     say(f"db1 on h2: {state_of(lab['h2'], 'db1')}")
