@@ -5,6 +5,7 @@ from __future__ import annotations
 from virt_preflight.agent.families.options.checks import (
     bad_migrateuri,
     changed_xml,
+    changed_xml_cpu,
     changed_xml_unjudged,
     direct,
     disks_not_copied,
@@ -64,6 +65,7 @@ __all__ = (
     "TunnelledCopy",
     "bad_migrateuri",
     "changed_xml",
+    "changed_xml_cpu",
     "changed_xml_unjudged",
     "destination_xml",
     "direct",

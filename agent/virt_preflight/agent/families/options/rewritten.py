@@ -11,7 +11,8 @@ destination, which look at the XML as it is given.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -22,19 +23,18 @@ from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.sources import Source
 from virt_preflight.agent.xml import BadXml, Element, attribute, bitmap, kib, parse, text_of
 
-# What QEMU itself opens, and what one guest was given may be opened as another.
-FORMATS = frozenset({"raw", "qcow2", "qed", "vmdk", "vdi", "vpc"})
-# With all of them QEMU tells the guest of a disk that has a cache to flush (BDRV_O_NO_FLUSH and
-# BDRV_O_NOCACHE are its own); with writethrough and directsync it does not.
+FORMATS = frozenset({"raw", "qcow2"})
+# With all of them QEMU tells the guest of a cache that it may flush; with writethrough and
+# directsync of none.
 CACHES = frozenset({"default", "none", "writeback", "unsafe"})
 STARTUPS = frozenset({"mandatory", "optional"})
 LIFECYCLES = frozenset({"destroy", "restart"})
 LOCAL = {"file": "file", "block": "dev"}
-MACVTAP_MODES = frozenset({"vepa", "bridge", "private"})
 NUMA_MODES = frozenset({"strict", "preferred", "interleave"})
 PLACE = re.compile(r"/[^\n]*")
 TAP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 LISTEN = re.compile(r"[A-Za-z0-9.:-]{1,255}")
+USUAL_PAGE_KIB = 2048
 SHOWN_AT_MOST = 100
 
 
@@ -60,6 +60,17 @@ def sent_xml(source: Source, domain: Domain, xml: DestinationXml) -> SentXml | N
     if xml.root is None:
         return None
     return SentXml(root=parse(source.libvirt("migratable-xml", domain.uuid)))
+
+
+def another_cpu(sent: Element, given: Element) -> Iterator[tuple[str, str, str]]:
+    """Name, guest's and given value of what both say of the CPU and libvirt wants to be alike."""
+    mine, theirs = sent.find("cpu"), given.find("cpu")
+    if mine is None or theirs is None:
+        return
+    for name in ("mode", "check"):
+        here, there = mine.get(name), theirs.get(name)
+        if here and there and here != there:
+            yield name, here, there
 
 
 def difference(sent: Element, given: Element, options: MigrationOptions) -> Difference | None:
@@ -118,10 +129,14 @@ def _words(root: Element) -> None:
     for element in root.findall("currentMemory"):
         if _kib(element) is not None:
             root.remove(element)
-    for tag in ("on_poweroff", "on_reboot", "on_crash"):
-        for element in root.findall(tag):
-            if (element.text or "").strip() in LIFECYCLES:
-                root.remove(element)
+    actions = {tag: root.findall(tag) for tag in ("on_poweroff", "on_reboot", "on_crash")}
+    chosen = {tag: text_of(root, tag) for tag in actions}
+    # QEMU cannot be told to do both, and libvirt says so.
+    if (chosen["on_poweroff"], chosen["on_reboot"]) != ("restart", "destroy"):
+        for tag, elements in actions.items():
+            for element in elements:
+                if len(elements) == 1 and chosen[tag] in LIFECYCLES:
+                    root.remove(element)
 
 
 def _kib(element: Element) -> int | None:
@@ -203,6 +218,7 @@ def _huge_pages(root: Element) -> None:
             size.tag == "page" and set(size.keys()) <= {"size", "unit"} and _page_kib(size)
             for size in sizes
         )
+        and all(_in_whole_pages(root, _page_kib(size)) for size in sizes or pages)
         and attribute(backing, "source", "type") != "anonymous"
         and backing.find("allocation") is None
     ):
@@ -213,10 +229,23 @@ def _huge_pages(root: Element) -> None:
 
 
 def _page_kib(page: Element) -> int:
+    """Of `<page>`; of `<hugepages>` itself the size that hosts have by default."""
+    if page.tag == "hugepages":
+        return USUAL_PAGE_KIB
     try:
         return kib(page, "size")
     except BadXml:
         return 0
+
+
+def _in_whole_pages(root: Element, page_kib: int) -> bool:
+    """QEMU 10 refuses memory that ends within a page: "memory size must be multiple of 2 MiB"."""
+    cells = root.findall("cpu/numa/cell[@memory]")
+    try:
+        sizes = [kib(cell, "memory") for cell in cells] or [kib(root.findall("memory")[0])]
+    except (BadXml, IndexError):
+        return False
+    return all(size_kib % page_kib == 0 for size_kib in sizes)
 
 
 def _numatune(root: Element) -> None:
@@ -255,12 +284,12 @@ def _bound_to_cells(element: Element) -> bool:
 def _seclabels(root: Element) -> None:
     """Labels that libvirt makes up anew on each host."""
     labels = root.findall("seclabel")
-    models = [label.get("model", "") for label in labels]
+    models = Counter(label.get("model", "") for label in labels)
     for label in labels:
         if (
             label.get("type") == "dynamic"
             and label.get("relabel", "yes") == "yes"
-            and models.count(label.get("model", "")) == 1
+            and models[label.get("model", "")] == 1
             and label.find("baselabel") is None
         ):
             root.remove(label)
@@ -290,8 +319,6 @@ def _disk(disk: Element) -> None:
             del driver.attrib["io"]
         if driver.get("cache") in CACHES and driver.get("io") is None:
             del driver.attrib["cache"]
-        if driver.items() == [("name", "qemu")] and len(driver) == 0:
-            disk.remove(driver)
     sources = disk.findall("source")
     if len(sources) == 1 and _local(disk, sources[0]) and disk.get("device") != "lun":
         disk.remove(sources[0])
@@ -345,15 +372,11 @@ def _interface(interface: Element) -> None:
                 # The last two are those of a running guest.
                 known = {"network", "portgroup", "portid", "bridge"}
                 plain = bool(source.get("network"))
-            case "direct":
-                known = {"dev", "mode"}
-                plain = bool(source.get("dev")) and source.get("mode", "vepa") in MACVTAP_MODES
             case _:
                 known, plain = set(), False
         if plain and set(source.keys()) <= known:
             interface.remove(source)
-            if interface.get("type") != "direct":
-                interface.set("type", "bridge or network")
+            interface.set("type", "bridge or network")
     for target in interface.findall("target"):
         if set(target.keys()) == {"dev"} and TAP_NAME.fullmatch(target.get("dev", "")):
             interface.remove(target)
@@ -408,7 +431,7 @@ def _character(device: Element) -> None:
                 device.remove(source)
     for source in device.findall("source"):
         match device.get("type"):
-            case "file" | "dev" | "pipe" | "unix" if PLACE.fullmatch(source.get("path", "")):
+            case "file" | "unix" if PLACE.fullmatch(source.get("path", "")):
                 del source.attrib["path"]
             case "tcp" if source.get("host") and _service(source.get("service")):
                 del source.attrib["host"], source.attrib["service"]
@@ -435,7 +458,6 @@ DEVICES: tuple[tuple[str, Callable[[Element], None]], ...] = (
     ("interface", _interface),
     ("graphics", _graphics),
     ("serial", _character),
-    ("parallel", _character),
     ("console", _character),
     ("channel", _character),
 )
@@ -446,7 +468,7 @@ DEVICES: tuple[tuple[str, Callable[[Element], None]], ...] = (
 
 def _difference(sent: Element, given: Element, path: str) -> Difference | None:
     """libvirt looks for elements by their tags: order counts among those of one tag only."""
-    for name in sorted({*sent.keys(), *given.keys()}):
+    for name in sorted({*_names(sent), *_names(given)}):
         mine, theirs = sent.get(name), given.get(name)
         if mine != theirs:
             hidden = name == "passwd"
@@ -458,8 +480,9 @@ def _difference(sent: Element, given: Element, path: str) -> Difference | None:
     mine, theirs = (sent.text or "").strip(), (given.text or "").strip()
     if mine != theirs:
         return Difference(path=path, guest=_shown(mine or None), given=_shown(theirs or None))
-    for tag in dict.fromkeys(str(child.tag) for child in (*sent, *given)):
-        here, there = sent.findall(tag), given.findall(tag)
+    children, others = _by_tag(sent), _by_tag(given)
+    for tag in dict.fromkeys((*children, *others)):
+        here, there = children.get(tag, []), others.get(tag, [])
         below = f"{path}/{tag.rpartition('}')[2]}".lstrip("/")
         if len(here) != len(there):
             return Difference(path=below, guest=_number(here), given=_number(there))
@@ -470,15 +493,28 @@ def _difference(sent: Element, given: Element, path: str) -> Difference | None:
     return None
 
 
+def _by_tag(element: Element) -> dict[str, list[Element]]:
+    children: dict[str, list[Element]] = {}
+    for child in element:
+        children.setdefault(str(child.tag), []).append(child)
+    return children
+
+
 def _number(elements: list[Element]) -> str:
     match elements:
         case []:
             return "none"
         case [element]:
             words = [str(element.tag).rpartition("}")[2]]
-            words += [f"{name}='{value}'" for name, value in element.items() if name != "passwd"]
-            return _shown(f"<{' '.join(map(str, words))}>")
+            words += [
+                f"{name}='{element.get(name)}'" for name in _names(element) if name != "passwd"
+            ]
+            return _shown(f"<{' '.join(words)}>")
     return f"{len(elements)} of them"
+
+
+def _names(element: Element) -> list[str]:
+    return [str(name) for name in element.keys()]  # noqa: SIM118 - an element is no mapping
 
 
 def _shown(text: str | None) -> str:
