@@ -110,6 +110,21 @@ def unjudged(here: str, there: str, options: MigrationOptions = PLAIN) -> list[C
     return [one for one in found if isinstance(one, CouldNotTell)]
 
 
+def test_the_guests_own_xml_is_the_same_guest() -> None:
+    domain = read_domain(XML)
+    sent = SentXml(root=domain.root)
+    assert not list(changed_xml_unjudged(given(XML), guest_essentials(domain), sent, PLAIN))
+
+
+def test_what_libvirt_has_to_judge_is_left_open() -> None:
+    domain = read_domain(XML)
+    sent = SentXml(root=domain.root)
+    other = given(changed(("<acpi/>", "")))
+    (open_,) = changed_xml_unjudged(other, guest_essentials(domain), sent, PLAIN)
+    assert isinstance(open_, CouldNotTell)
+    assert open_.subject == "--xml: features/acpi"
+
+
 FREE = [
     ("<memory ", "<title>t</title><description>d</description><metadata><a/></metadata><memory "),
     ("<memory unit='KiB'>131072", "<memory unit='MiB'>128"),
