@@ -190,7 +190,6 @@ async def call(pair: Pair, rounds: int) -> list[Figure | Missed]:
             name="agent: resident memory of `replay` after those questions",
             measured=resident,
             unit="MiB",
-            target=80.0,
             beside=f"a bare Python: {_bare_python_mib():.0f} MiB; some {5 * rounds // 2} questions",
         ),
         await _serving(question, rounds),
