@@ -232,6 +232,23 @@ def test_a_qemu_built_under_a_prefix_has_its_files_there() -> None:
     assert "/usr/share/seabios" in data_folders("/usr/libexec/qemu-kvm")
 
 
+def test_a_link_to_a_packaged_qemu_has_the_packaged_files() -> None:
+    emulator = "/opt/qemu/qemu-system-x86_64"
+    bios = "/usr/share/seabios/bios-256k.bin"
+    wanted = GuestFirmware(
+        name="g",
+        loader=None,
+        nvram=None,
+        boot_files=(),
+        rom_files=(),
+        roms=(("BIOS", "bios-256k.bin"),),
+        emulator=emulator,
+        dac=guest(UEFI).dac,
+    )
+    source = FakeSource(stats={bios: file()}, links={emulator: "/usr/bin/qemu-system-x86_64"})
+    assert look(wanted, source).roms == {"bios-256k.bin": bios}
+
+
 def test_what_was_replaced_after_the_start_is_in_doubt() -> None:
     texts: dict[str, str | SourceError] = {
         "/run/libvirt/qemu/g.pid": "3245",

@@ -19,6 +19,7 @@ from virt_preflight.agent.families.disks.openings import (
     runs_as,
     stat_or_none,
 )
+from virt_preflight.agent.families.disks.sharing import canonical
 from virt_preflight.agent.families.firmware.guest import GuestFirmware
 from virt_preflight.agent.sources import Absent, FileStat, Source, SourceError, Want
 
@@ -133,11 +134,14 @@ def seen_firmware(source: Source, guest: GuestFirmware) -> SeenFirmware:
     if guest.nvram is not None:
         paths[guest.nvram.path] = guest.nvram.format
     files = {path: _stat(source, path) for path in paths}
+    # QEMU looks beside the file that it is, wherever links to it stand.
+    packaged = guest.emulator.startswith(PACKAGED)
+    folders = data_folders(guest.emulator if packaged else canonical(source, guest.emulator))
     roms: dict[str, str | None] = {}
     for _, name in guest.roms:
         if name not in roms:
             roms[name] = None
-            for folder in data_folders(guest.emulator):
+            for folder in folders:
                 found = _stat(source, f"{folder}/{name}")
                 if isinstance(found, FileStat):
                     roms[name] = f"{folder}/{name}"
@@ -155,9 +159,12 @@ def seen_firmware(source: Source, guest: GuestFirmware) -> SeenFirmware:
     )
 
 
+PACKAGED = ("/usr/bin/", "/usr/libexec/")
+
+
 def data_folders(emulator: str) -> tuple[str, ...]:
     """Where that QEMU looks for its files: a packaged one, or one that was built under a prefix."""
-    if emulator.startswith(("/usr/bin/", "/usr/libexec/")):
+    if emulator.startswith(PACKAGED):
         return DATA_FOLDERS
     prefix = re.match(r"(/.*)/(?:bin|libexec)/[^/]+$", emulator)
     return (f"{prefix[1]}/share/qemu", f"{prefix[1]}/share/qemu-firmware") if prefix else ()
