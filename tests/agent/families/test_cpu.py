@@ -27,6 +27,7 @@ from virt_preflight.agent.families.cpu import (
     guest_tsc,
     host_cpu,
     host_vendor_differs,
+    ht_added,
     hyperv_absent,
     known_cpus,
     mode_unsupported,
@@ -43,6 +44,7 @@ from virt_preflight.agent.families.machine import (
     SeenCapabilities,
     read_capabilities,
 )
+from virt_preflight.agent.families.versions import HostVersions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.report import Severity
 from virt_preflight.agent.sources import Absent, Unreadable
@@ -354,19 +356,19 @@ def test_cpus_of_another_architecture_are_not_compared() -> None:
 
 
 def test_the_host_model_is_written_out() -> None:
-    found = host_cpu(CAPABLE, known("EPYC"), PHYSICAL)
+    found = host_cpu(CAPABLE, known("EPYC"), PHYSICAL, TRIXIE)
     assert found.offered == frozenset({"pni", "hypervisor"})
     assert found.physical == frozenset({"pni", "svm", "clwb"})
     assert (found.model, found.vendor) == ("EPYC", "AMD")
 
 
 def test_without_a_host_model_it_is_not_known_what_is_offered() -> None:
-    found = host_cpu(replace(CAPABLE, host_model=None), known("EPYC"), PHYSICAL)
+    found = host_cpu(replace(CAPABLE, host_model=None), known("EPYC"), PHYSICAL, TRIXIE)
     assert isinstance(found.offered, Unknown)
 
 
 def test_a_host_model_that_the_map_lacks_is_not_written_out() -> None:
-    found = host_cpu(CAPABLE, KnownCpus(feature_names=NAMES, model_by_name={}), PHYSICAL)
+    found = host_cpu(CAPABLE, KnownCpus(feature_names=NAMES, model_by_name={}), PHYSICAL, TRIXIE)
     assert found.offered == Unknown("libvirt's CPU map has no model EPYC")
 
 
@@ -823,3 +825,55 @@ def test_an_absent_map_is_told_with_its_path() -> None:
             CAPABLE,
             PHYSICAL,
         )
+
+
+BOOKWORM = HostVersions(libvirt=9_000_000, qemu=7_002_022)
+TRIXIE = HostVersions(libvirt=11_003_000, qemu=10_000_013)
+MENDED = HostVersions(libvirt=11_010_000, qemu=10_000_013)
+
+
+def threaded(threads: int = 2, **policies: str) -> GuestCpu:
+    return replace(cpu(**policies), threads=threads)
+
+
+def test_a_newer_qemu_adds_ht_to_a_package_of_several_threads() -> None:
+    for guest in (threaded(), threaded(4, ht="disable")):
+        (problem,) = ht_added(guest, KNOWN, TRIXIE)
+        assert isinstance(problem, Problem)
+        assert problem.found == "QEMU 10.0.13, which turns it on"
+
+
+def test_ht_is_added_neither_by_an_older_qemu_nor_to_single_threads_nor_where_it_is() -> None:
+    assert not list(ht_added(threaded(), KNOWN, BOOKWORM))
+    assert not list(ht_added(threaded(), KNOWN, MENDED))
+    assert not list(ht_added(threaded(1), KNOWN, TRIXIE))
+    assert not list(ht_added(threaded(ht="require"), KNOWN, TRIXIE))
+    assert not list(ht_added(replace(cpu(mode="host-passthrough"), threads=2), KNOWN, TRIXIE))
+
+
+def test_ht_of_a_running_guest_is_given_by_a_newer_qemu_and_never_by_an_older() -> None:
+    guest = threaded(ht="require")
+    newer = replace(host(), qemu=TRIXIE.qemu)
+    older = replace(host(), qemu=BOOKWORM.qemu)
+    model = seen(EPYC=USABLE)
+    with_ht = replace(KNOWN, feature_names=KNOWN.feature_names | {"ht"})
+    assert not list(features_absent(guest, model, with_ht, newer))
+    assert wanted(features_absent(guest, model, with_ht, older)) == ["ht"]
+    single = threaded(1, ht="require")
+    assert not wanted(features_absent(single, model, with_ht, older))
+    assert left_open(features_absent(single, model, with_ht, older))
+
+
+def test_the_threads_of_a_package_are_counted_from_the_topology() -> None:
+    def read(topology: str) -> int:
+        guest = guest_cpu(
+            read_domain(
+                f"<domain type='kvm'><name>g</name><cpu mode='host-model'>{topology}</cpu></domain>"
+            )
+        )
+        assert guest is not None
+        return guest.threads
+
+    assert read("") == 1
+    assert read("<topology sockets='2' cores='1' threads='1'/>") == 1
+    assert read("<topology sockets='1' dies='2' cores='2' threads='2'/>") == 8

@@ -6,6 +6,8 @@ from tests.lab import faults
 from tests.lab.scenarios.pieces import NAMED, custom, host_model
 from tests.lab.scenarios.scenario import Scenario, fails, guest, migrates
 
+CORES = "<cpu mode='host-model'><topology sockets='1' cores='2' threads='1'/></cpu>"
+SOCKETS = "<cpu mode='host-model'><topology sockets='2' cores='1' threads='1'/></cpu>"
 NO_SUCH = "guest CPU doesn't match specification: missing features"
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -158,4 +160,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         says="Domain requires KVM, but it is not available",
         needs=("kvm",),
     ),
+    fails(
+        "cpu-cores-newer",
+        "cpu.ht-added",
+        guest=guest(vcpus=2, cpu=CORES),
+        destination="h3",
+        says="extra features: ht",
+    ),
+    migrates("cpu-cores", guest=guest(vcpus=2, cpu=CORES)),
+    migrates("cpu-cores-newest", guest=guest(vcpus=2, cpu=CORES), source="h3", destination="h6"),
+    migrates("cpu-sockets-newer", guest=guest(vcpus=2, cpu=SOCKETS), destination="h3"),
 )

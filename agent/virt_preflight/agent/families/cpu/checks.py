@@ -13,12 +13,14 @@ from virt_preflight.agent.families.cpu.guest import (
 from virt_preflight.agent.families.cpu.host import HostCpu, KnownCpus, PhysicalCpu
 from virt_preflight.agent.families.cpu.rules import (
     Comparison,
+    adds_ht,
     comparison,
     lacking,
     surplus,
     unknown_names,
 )
 from virt_preflight.agent.families.machine import SeenCapabilities
+from virt_preflight.agent.families.versions import HostVersions, written
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.report import Phase, Severity
 
@@ -161,6 +163,28 @@ def features_extra(cpu: GuestCpu, known: KnownCpus) -> Problems:
             subject=called(cpu),
             wanted=f"{listed(extra)} named in the definition",
             found="check='full' without it",
+        )
+
+
+@check(
+    "cpu.ht-added",
+    Severity.BLOCKER,
+    title="CPU feature ht added by QEMU",
+    remedy="Choose a host with an older QEMU or with libvirt 11.10 or newer, or give the guest "
+    "sockets in place of cores and threads and power it off and on.",
+)
+def ht_added(cpu: GuestCpu, known: KnownCpus, versions: HostVersions) -> Problems:
+    """QEMU 10.0 and newer turn on ht in a package of several threads; older ones do not show it.
+
+    A guest with cores or threads in its topology that was started by an older QEMU runs without it,
+    and libvirt before 11.10 takes it for another CPU: "guest CPU doesn't match specification: extra
+    features: ht" (virCPUx86UpdateLive, cpu/cpu_x86.c; seen from QEMU 7.2 to 10.0).
+    """
+    if adds_ht(cpu, known, versions.qemu, versions.libvirt):
+        yield Problem(
+            subject=called(cpu),
+            wanted=f"a package of {cpu.threads} threads without ht, as the guest has it",
+            found=f"QEMU {written(versions.qemu)}, which turns it on",
         )
 
 

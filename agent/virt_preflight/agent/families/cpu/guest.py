@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.fact import need
-from virt_preflight.agent.xml import attribute, number, text_of
+from virt_preflight.agent.xml import Element, attribute, number, text_of
 
 X86 = ("x86_64", "i686")
 PASSES_THROUGH = frozenset({"host-passthrough", "maximum"})
@@ -31,6 +32,8 @@ class GuestCpu:
     vendor: str
     virt_type: str
     policy_by_feature: Mapping[str, str]
+    # That the guest sees in one package; of the topology, whether plugged in or not.
+    threads: int = 1
 
     def features(self, *policies: str) -> frozenset[str]:
         """The features with one of these policies."""
@@ -94,7 +97,17 @@ def guest_cpu(domain: Domain) -> GuestCpu | None:
             feature.get("name", ""): feature.get("policy", "require")
             for feature in cpu.findall("feature")
         },
+        threads=_threads(cpu),
     )
+
+
+def _threads(cpu: Element) -> int:
+    """Without a topology each vCPU is a package of its own (virDomainDefVcpusPostParse)."""
+    topology = cpu.find("topology")
+    if topology is None:
+        return 1
+    parts = ("dies", "clusters", "modules", "cores", "threads")
+    return math.prod(number(topology, part) for part in parts if topology.get(part))
 
 
 def _default_check(mode: str, virt_type: str) -> str:

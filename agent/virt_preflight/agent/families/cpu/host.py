@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from virt_preflight.agent.fact import Pace, Unknown, have, look
 from virt_preflight.agent.families.cpu.guest import X86, GuestCpuModel
 from virt_preflight.agent.families.machine import SeenCapabilities
+from virt_preflight.agent.families.versions import HostVersions
 from virt_preflight.agent.sources import Source, SourceError, Unreadable
 from virt_preflight.agent.xml import BadXml, parse, text_of
 
@@ -63,6 +64,8 @@ class HostCpu:
     vendor: str
     offered: frozenset[str] | Unknown
     physical: frozenset[str] | Unknown
+    # Of QEMU, as in HostVersions; None: not told.
+    qemu: int | None = None
 
 
 @have(Pace.FIXED)
@@ -156,7 +159,9 @@ def _read_model(source: Source, name: str, listed: frozenset[str]) -> KnownModel
 
 
 @look(Pace.FIXED)
-def host_cpu(seen: SeenCapabilities, known: KnownCpus, physical: PhysicalCpu) -> HostCpu:
+def host_cpu(
+    seen: SeenCapabilities, known: KnownCpus, physical: PhysicalCpu, versions: HostVersions
+) -> HostCpu:
     """Both CPUs of the host, written out by libvirt's own models."""
     if seen.host_model is None:
         return HostCpu(
@@ -164,6 +169,7 @@ def host_cpu(seen: SeenCapabilities, known: KnownCpus, physical: PhysicalCpu) ->
             vendor="",
             offered=Unknown("libvirt offers no host model for such a guest"),
             physical=written_out(known, physical.model, physical.features),
+            qemu=versions.qemu,
         )
     required, disabled = seen.host_model.required, seen.host_model.disabled
     return HostCpu(
@@ -171,6 +177,7 @@ def host_cpu(seen: SeenCapabilities, known: KnownCpus, physical: PhysicalCpu) ->
         vendor=seen.host_model.vendor,
         offered=written_out(known, seen.host_model.name, required, disabled),
         physical=written_out(known, physical.model, physical.features),
+        qemu=versions.qemu,
     )
 
 

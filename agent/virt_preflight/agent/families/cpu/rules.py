@@ -27,8 +27,12 @@ IGNORED = frozenset(
 # QEMU gives these to every guest under KVM that asks for them, and so to a named model, but leaves
 # them out of what a host-model guest would get (FEAT_8000_0001_ECX in QEMU's target/i386/cpu.c).
 GIVEN_BY_KVM = frozenset({"topoext"})
-# Since QEMU 10.0 the same holds for ht; in an older one it follows from the number of threads.
-OPEN_UNDER_KVM = frozenset({"ht"})
+# Since QEMU 10.0 the same holds for ht, and it is on by itself in a package of several threads; an
+# older one shows it to the guest alone, and never to libvirt (tried: 7.2 and 10.0).
+THREADED = frozenset({"ht"})
+QEMU_SHOWS_HT = 10_000_000
+# libvirt that no longer holds it against the guest, by its release notes.
+LIBVIRT_LETS_HT = 11_010_000
 ALWAYS_ON = "hypervisor"
 EMPTY: frozenset[str] = frozenset()
 
@@ -71,6 +75,18 @@ def surplus(cpu: GuestCpu, known: KnownCpus) -> frozenset[str]:
     return frozenset({ALWAYS_ON})
 
 
+def adds_ht(cpu: GuestCpu, known: KnownCpus, qemu: int, libvirt: int) -> bool:
+    """Whether QEMU there turns on ht by itself, and libvirt takes it amiss."""
+    if cpu.check != "full" or cpu.mode != "custom" or cpu.threads == 1:
+        return False
+    if qemu < QEMU_SHOWS_HT or libvirt >= LIBVIRT_LETS_HT:
+        return False
+    model = _model_of(cpu, known)
+    of_model = model.features if isinstance(model, KnownModel) else EMPTY
+    has = cpu.features("require", "force") | (of_model - cpu.features("disable", "forbid"))
+    return not has >= THREADED
+
+
 def unknown_names(cpu: GuestCpu, known: KnownCpus) -> frozenset[str]:
     """Features of any policy that the libvirt there has never heard of."""
     return frozenset(cpu.policy_by_feature) - known.feature_names
@@ -96,7 +112,10 @@ def _lacking_fully(
     left_open = _left_open(cpu, model, host, absent)
     if cpu.virt_type == "kvm":
         absent -= GIVEN_BY_KVM
-        left_open |= absent & OPEN_UNDER_KVM
+        if host.qemu is not None and host.qemu >= QEMU_SHOWS_HT:
+            absent -= THREADED
+        elif host.qemu is None or cpu.threads == 1:
+            left_open |= absent & THREADED
     return Lacking(sure=absent - left_open, open=left_open, why=why)
 
 
