@@ -283,6 +283,26 @@ def test_kernel_and_rom_files_have_to_be_there() -> None:
     assert [problem.subject for problem in found] == ["kernel", "interface 52:54:00:5a:ff:2d"]
 
 
+def fw_cfg(entry: str) -> GuestFirmware | None:
+    return guest_firmware(
+        read_domain(
+            f"<domain><name>g</name><sysinfo type='smbios'/><sysinfo type='fwcfg'>{entry}</sysinfo>"
+            "<os><type machine='other-1.0'>hvm</type></os></domain>"
+        )
+    )
+
+
+def test_a_file_for_fw_cfg_has_to_be_there() -> None:
+    wanted = fw_cfg("<entry name='opt/x/y' file='/only'/>")
+    assert wanted is not None
+    assert one(missing(wanted, look(wanted, host()))).subject == "fw_cfg opt/x/y"
+    assert not list(missing(wanted, look(wanted, host({"/only": file()}))))
+
+
+def test_a_value_for_fw_cfg_is_no_file() -> None:
+    assert fw_cfg("<entry name='opt/x/y'>text</entry>") is None
+
+
 def test_a_loader_that_cannot_be_looked_at_is_left_open() -> None:
     wanted = guest(UEFI)
     seen = look(wanted, host({**THERE, CODE: Unreadable("stale file handle")}))

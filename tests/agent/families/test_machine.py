@@ -229,6 +229,7 @@ def test_kvm_is_looked_at_as_the_user_of_qemu() -> None:
 def test_an_emulator_that_is_not_there_is_named() -> None:
     (problem,) = emulator_absent(seen_emulator(FakeSource(), GUEST))  # type: ignore[arg-type]
     assert problem == Problem(subject=QEMU, wanted="an executable file", found="not there")
+    assert emulator_absent.offline
 
 
 def test_an_emulator_that_is_not_executable_is_named() -> None:

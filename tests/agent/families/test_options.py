@@ -43,6 +43,7 @@ from virt_preflight.agent.families.options import (
     tunnelled_with_uri,
     two_copies,
 )
+from virt_preflight.agent.families.state import GuestCondition
 from virt_preflight.agent.families.versions import HostVersions
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.report import Verdict
@@ -74,7 +75,6 @@ CONFLICTS: list[tuple[Check[[MigrationOptions]], MigrationOptions]] = [
     (offline_not_persistent, MigrationOptions(offline=True)),
     (offline_with_storage, MigrationOptions(offline=True, copy_storage_all=True)),
     (offline_tunnelled, MigrationOptions(offline=True, tunnelled=True)),
-    (postcopy_not_live, MigrationOptions(postcopy=True, live=False)),
     (postcopy_tunnelled, MigrationOptions(postcopy=True, tunnelled=True)),
     (tunnelled_not_p2p, MigrationOptions(tunnelled=True, p2p=False)),
     (tunnelled_parallel, MigrationOptions(tunnelled=True, parallel=True)),
@@ -98,7 +98,6 @@ def test_each_of_them_alone_is_fine() -> None:
     assert not list(offline_not_persistent(MigrationOptions(offline=True, persistent=True)))
     assert not list(offline_with_storage(MigrationOptions(copy_storage_all=True)))
     assert not list(offline_tunnelled(MigrationOptions(tunnelled=True)))
-    assert not list(postcopy_not_live(MigrationOptions(postcopy=True)))
     assert not list(postcopy_tunnelled(MigrationOptions(postcopy=True)))
     assert not list(tunnelled_not_p2p(MigrationOptions(tunnelled=True)))
     assert not list(tunnelled_parallel(MigrationOptions(parallel=True)))
@@ -111,13 +110,50 @@ def test_without_options_none_of_them_fires() -> None:
     assert not list(offline_not_persistent(PLAIN))
     assert not list(offline_with_storage(PLAIN))
     assert not list(offline_tunnelled(PLAIN))
-    assert not list(postcopy_not_live(PLAIN))
     assert not list(postcopy_tunnelled(PLAIN))
     assert not list(tunnelled_not_p2p(PLAIN))
     assert not list(tunnelled_parallel(PLAIN))
     assert not list(tunnelled_with_uri(PLAIN))
     assert not list(two_copies(PLAIN))
     assert not list(direct(PLAIN))
+
+
+# -------------------------------------------------------------------------- post-copy, running
+
+
+def in_state(state: str | None) -> GuestCondition:
+    return GuestCondition(
+        name="my guest", state=state, reason="", snapshots=0, block_jobs=(), job=""
+    )
+
+
+POSTCOPY = MigrationOptions(postcopy=True)
+
+
+def test_postcopy_takes_live() -> None:
+    options = MigrationOptions(postcopy=True, live=False)
+    (problem,) = problems(postcopy_not_live(PostcopyWanted(), options, in_state("running")))
+    assert problem.wanted == "--live"
+
+
+def test_postcopy_of_a_running_guest_is_fine() -> None:
+    assert not list(postcopy_not_live(PostcopyWanted(), POSTCOPY, in_state("running")))
+
+
+def test_postcopy_of_a_paused_guest_is_refused() -> None:
+    (problem,) = problems(postcopy_not_live(PostcopyWanted(), POSTCOPY, in_state("paused")))
+    assert problem.found == "paused"
+    assert problem.commands == ("virsh resume 'my guest'",)
+
+
+def test_postcopy_of_a_guest_whose_state_is_not_told_is_left_open() -> None:
+    assert unclear(postcopy_not_live(PostcopyWanted(), POSTCOPY, in_state(None)))
+
+
+def test_without_postcopy_the_guest_s_state_does_not_matter() -> None:
+    given = {PostcopyWanted: postcopy_wanted(PLAIN), MigrationOptions: PLAIN}
+    outcome = examine([postcopy_not_live], lambda asked: Known(value=given[asked], pace=Pace.FIXED))
+    assert (outcome.not_applicable, outcome.unanswered) == (1, ())
 
 
 # ----------------------------------------------------------------------------------- copies

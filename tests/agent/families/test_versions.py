@@ -134,6 +134,7 @@ def test_a_feature_that_libvirt_does_not_know_is_refused() -> None:
     (problem,) = feature_unknown(guest, schema("acpi"))
     assert isinstance(problem, Problem)
     assert problem.subject == "<features><ps2>"
+    assert feature_unknown.offline
 
 
 def test_a_feature_of_the_schema_is_fine() -> None:

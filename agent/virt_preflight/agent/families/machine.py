@@ -300,9 +300,10 @@ def _cpu_models(root: Element, models: list[Element]) -> Mapping[str, CpuModel]:
     Severity.BLOCKER,
     title="the emulator is not there",
     remedy="Install that QEMU, link its path to the host's own, or move with --xml naming that.",
+    offline=True,
 )
 def emulator_absent(emulator: SeenEmulator) -> Problems:
-    """A running guest names its emulator, and the destination starts the file of that very path.
+    """A guest names its emulator, and the destination asks or starts the file of that very path.
 
     Error: "Cannot check QEMU binary /usr/libexec/qemu-kvm: No such file or directory" or "QEMU
     binary ... is not executable" (virQEMUCapsNewForBinaryInternal, qemu/qemu_capabilities.c).

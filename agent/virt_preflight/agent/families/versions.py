@@ -242,6 +242,7 @@ def part_dropped(guest: GuestNewcomers, host: HostVersions) -> Problems:
     Severity.BLOCKER,
     title="feature unknown to libvirt",
     remedy="Upgrade libvirt on the host, or take the feature from the guest and restart it.",
+    offline=True,
 )
 def feature_unknown(guest: GuestElements, known: KnownElements) -> Problems:
     """Of `<features>` libvirt refuses what it does not know, unlike elsewhere in a domain XML.

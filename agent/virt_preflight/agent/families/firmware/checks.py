@@ -29,7 +29,7 @@ def missing(guest: GuestFirmware, seen: SeenFirmware) -> Problems:
     """Loader, kernel and the like are files of each host, and libvirt does not look for them.
 
     Errors of QEMU: "Could not open '%s': No such file or directory", "could not load PC BIOS '%s'",
-    "failed to find romfile '%s'"; of libvirt, for kernel and initrd: "unable to stat: %s".
+    "failed to find romfile '%s'"; of libvirt, for kernel, initrd, fw_cfg: "unable to stat: %s".
     """
     for what, path in _files(guest):
         found = seen.files.get(path)

@@ -65,7 +65,7 @@ class GuestFirmware:
     emulator: str
     loader: Loader | None
     nvram: Nvram | None
-    # (what, path): kernel, initrd, dtb, ACPI table; libvirtd gives them to QEMU's user.
+    # (what, path): kernel, initrd, dtb, ACPI table, fw_cfg; libvirtd gives them to QEMU's user.
     boot_files: tuple[tuple[str, str], ...]
     # (device, path) of <rom file=...>; nobody gives them away.
     rom_files: tuple[tuple[str, str], ...]
@@ -94,6 +94,11 @@ def guest_firmware(domain: Domain) -> GuestFirmware | None:
         for table in root.findall("os/acpi/table")
         if (path := (table.text or "").strip())
     )
+    blobs = tuple(
+        (f"fw_cfg {entry.get('name', '')}".strip(), path)
+        for entry in root.findall("sysinfo[@type='fwcfg']/entry")
+        if (path := entry.get("file", ""))
+    )
     rom_files = tuple(
         (_device(element), path)
         for tag in ("interface", "hostdev")
@@ -101,14 +106,14 @@ def guest_firmware(domain: Domain) -> GuestFirmware | None:
         if _has_rom(element) and (path := attribute(element, "rom", "file"))
     )
     roms = _roms(root, loader)
-    if loader is None and not (kernel or tables or rom_files or roms):
+    if loader is None and not (kernel or tables or blobs or rom_files or roms):
         return None
     return GuestFirmware(
         name=domain.name,
         emulator=text_of(root, "devices/emulator") or "",
         loader=loader,
         nvram=nvram,
-        boot_files=(*kernel, *tables),
+        boot_files=(*kernel, *tables, *blobs),
         rom_files=rom_files,
         roms=roms,
         dac=domain_dac(root),

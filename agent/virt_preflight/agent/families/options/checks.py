@@ -20,6 +20,7 @@ from virt_preflight.agent.families.options.guest import (
 )
 from virt_preflight.agent.families.options.host import HostHooks, HostPostcopy
 from virt_preflight.agent.families.options.rewritten import SentXml, another_cpu, difference
+from virt_preflight.agent.families.state.guest import GuestCondition
 from virt_preflight.agent.families.versions import HostVersions
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.report import Phase, Severity, Side
@@ -91,19 +92,31 @@ def offline_tunnelled(options: MigrationOptions) -> Problems:
 @check(
     "options.postcopy-not-live",
     Severity.BLOCKER,
-    title="--postcopy without --live",
+    title="--postcopy of a guest that does not go on running",
     remedy="Add --live.",
     side=Side.SOURCE,
     phase=Phase.BEGIN,
 )
-def postcopy_not_live(options: MigrationOptions) -> Problems:
-    """Post-copy is for guests that go on running.
+def postcopy_not_live(
+    _wanted: PostcopyWanted, options: MigrationOptions, condition: GuestCondition
+) -> Problems:
+    """Post-copy is for guests that go on running: with --live, and not paused.
 
     Error: "post-copy migration is not supported with non-live or paused migration"
     (qemuMigrationSrcBeginPhase).
     """
-    if options.postcopy and not options.live:
+    if not options.live:
         yield Problem(subject="--postcopy", wanted="--live", found="not given")
+    if condition.state is None:
+        yield CouldNotTell(subject="--postcopy", why="libvirt does not say whether it is paused")
+    elif condition.state == "paused":
+        yield Problem(
+            subject="--postcopy",
+            wanted="a guest that runs",
+            found="paused",
+            remedy="Resume the guest first, or leave --postcopy out.",
+            commands=(f"virsh resume {shlex.quote(condition.name)}",),
+        )
 
 
 @check(
