@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -50,6 +51,9 @@ def say(text: str = "") -> None:
 
 
 def main() -> int:
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        # So that the hosts are taken down, whatever ends the demo.
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
     reason = why_not()
     if reason is None:
         try:
@@ -73,6 +77,7 @@ def with_real_hosts() -> int:
         for host in lab.hosts.values():
             say(f"  {host.name}  {host.plan.release:9} {host.plan.purpose}")
         arrange(lab)
+        say("They share a directory that libvirt cannot see to be shared, hence --unsafe below.")
         say(f"ready in {time.monotonic() - started:.0f} s; guests run under {lab.accelerator}")
         say()
         return show(lab)

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 
 from tests.lab import hosts, roots
 from tests.lab.machine import LabError
@@ -61,7 +62,11 @@ def status(_: argparse.Namespace) -> int:
 
 def show(lab: hosts.Lab) -> int:
     print(f"lab {lab.name}: {lab.accelerator.upper()}, agents {lab.agent}")
-    print(f"fleet file: {lab.run / 'fleet.toml'}")
+    program = Path(sys.executable).parent / "virt-preflight"
+    print("the hosts are in a network of their own; ask them from its switch, and enter them, by")
+    lab_command = f"VIRT_PREFLIGHT_LAB={lab.name} {sys.executable} -m tests.lab exec"
+    print(f"  {lab_command} switch -- {program} hosts --fleet {lab.run / 'fleet.toml'}")
+    print(f"  {lab_command} h1 -- virsh list --all")
     for host in lab.hosts.values():
         plan = host.plan
         print(f"  {host.name}  {host.address}  {plan.release:9} pid {host.pid}  {plan.purpose}")

@@ -50,7 +50,7 @@ def seconds(text: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 < number <= 3600:
-        raise click.BadParameter(f"{text} is not a number of seconds from 0 to 3600")
+        raise click.BadParameter(f"{text} is not a number of seconds above 0, at most 3600")
     return number
 
 

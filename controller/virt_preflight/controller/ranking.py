@@ -152,12 +152,15 @@ def by_name(host: str) -> tuple[list[tuple[int, int, str]], str]:
 
 def _order(one: Candidate) -> tuple[object, ...]:
     free = one.free_after_kib
-    # Silent hosts after those that said why they are unsure, and unknown memory after known.
+    # Whole GiB, as shown: the few pages that come and go must not turn hosts around. What was
+    # waived does not count, and yet a host without it goes first. Silent hosts come after those
+    # that said why they are unsure, and unknown memory after known.
     return (
         one.verdict,
+        sum(finding.waived for finding in one.findings),
         one.silent is not None,
         free is None,
-        -(free or 0),
+        -((free or 0) // (1024 * 1024)),
         len(one.findings) + len(one.unanswered),
         by_name(one.host),
     )

@@ -141,7 +141,8 @@ def uuid_taken(guest: GuestIdentity, host: HostTenants) -> Problems:
     "tenants.already-there",
     Severity.BLOCKER,
     title="the guest is there already",
-    remedy="Make sure which of the two is the guest that is used, and stop the other.",
+    remedy="If it is the same guest, it needs no move; ask for it by name to move it from there. "
+    "If they are two of one UUID, give one of them another before either is moved.",
     offline=True,
 )
 def already_there(guest: GuestIdentity, host: HostTenants) -> Problems:

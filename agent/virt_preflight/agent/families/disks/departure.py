@@ -18,9 +18,9 @@ IMMOVABLE_FORMATS = frozenset(("qcow", "vdi", "vmdk", "vhdx", "vpc", "parallels"
     "disks.unsafe",
     Severity.BLOCKER,
     title="a disk is not on shared storage",
-    remedy="Copy it (--copy-storage-all), move it to shared storage, or, where the storage is "
-    "shared though libvirt cannot see it, say --unsafe or list it in shared_filesystems of "
-    "qemu.conf (libvirt 10.8 and newer).",
+    remedy="If the storage is shared though libvirt cannot see it, say --unsafe or list it in "
+    "shared_filesystems of qemu.conf (libvirt 10.8 and newer). If it is not, copy the disk "
+    "(--copy-storage-all) or move it to shared storage.",
     side=Side.SOURCE,
     phase=Phase.BEGIN,
 )

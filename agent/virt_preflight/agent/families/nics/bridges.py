@@ -20,7 +20,8 @@ VLANS_ON_BRIDGES = 11_000_000
     "nics.bridge-absent",
     Severity.BLOCKER,
     title="bridge absent",
-    remedy="Make the bridge on this host, or give the NIC another: virsh migrate --xml.",
+    remedy="Make the bridge on this host and connect it as on the source: without an uplink the "
+    "guest comes, and is alone. Or give the NIC another: virsh migrate --xml.",
 )
 def bridge_absent(host: NicPlugs) -> Problems:
     """The bridge is looked up by name, a bridge of Open vSwitch too.
