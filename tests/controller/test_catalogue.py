@@ -30,6 +30,11 @@ def test_a_misspelt_check_is_never_ignored(questions: Questions, complaint: str)
         refuse_unknown(questions, KNOWN)
 
 
+def test_a_question_that_asks_nothing_is_refused() -> None:
+    with pytest.raises(MisusedError, match="leave no check to ask"):
+        refuse_unknown(Questions(only=("nics",), skip=("nics",)), KNOWN)
+
+
 def test_a_check_is_found_by_its_id() -> None:
     assert named("pages.too-few-free", KNOWN).title == "too few free huge pages"
 

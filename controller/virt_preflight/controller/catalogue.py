@@ -29,6 +29,15 @@ def refuse_unknown(questions: Questions, checks: Sequence[CheckDescription]) -> 
         for word in given:
             if word not in known:
                 raise MisusedError(f"{option} {word}: {_why_unknown(word, ids)}")
+    if ids and not any(_asked(one, questions) for one in ids):
+        raise MisusedError("--only and --skip together leave no check to ask")
+
+
+def _asked(check: str, questions: Questions) -> bool:
+    """Whether these options leave it in."""
+    names = {check, check.partition(".")[0]}
+    chosen = not questions.only or not names.isdisjoint(questions.only)
+    return chosen and names.isdisjoint(questions.skip)
 
 
 def named(check: str, checks: Sequence[CheckDescription]) -> CheckDescription:
