@@ -29,7 +29,6 @@ class FakeSource:
     programs: Mapping[str, str] = field(default_factory=dict)
     bindables: Mapping[tuple[str, int], bool] = field(default_factory=dict)
     switches: str | SourceError = field(default_factory=lambda: Absent("no Open vSwitch"))
-    kib: tuple[int, int] = (16 * 1024 * 1024, 8 * 1024 * 1024)
     # (question, *arguments)
     answers: Mapping[tuple[str, ...], str | SourceError] = field(default_factory=dict)
 
@@ -77,9 +76,6 @@ class FakeSource:
 
     def open_vswitch(self) -> str:
         return given(self.switches)
-
-    def memory(self) -> tuple[int, int]:
-        return self.kib
 
     def libvirt(self, question: str, *arguments: str) -> str:
         return given(self.answers.get((question, *arguments), Unreadable(question)))

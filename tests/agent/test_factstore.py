@@ -49,7 +49,7 @@ def kernel(source: Source) -> Kernel:
 @have(Pace.MOVING)
 def free(source: Source) -> Free:
     READS.append("free")
-    return Free(source.memory()[1])
+    return Free(int(source.text("/free")))
 
 
 @need
@@ -80,11 +80,11 @@ def domain(title: str = "") -> Domain:
 
 def test_each_fact_is_read_anew_at_its_pace() -> None:
     clock = Clock()
-    facts = store(FakeSource(texts={"/kernel": "6.1"}), clock)
+    facts = store(FakeSource(texts={"/kernel": "6.1", "/free": "8"}), clock)
     for _ in range(3):
         question = facts.question({Domain: domain()})
         assert question.value(Kernel) == Kernel("6.1")
-        assert question.value(Free) == Free(8 * 1024 * 1024)
+        assert question.value(Free) == Free(8)
         clock.now_s += 0.9
     assert READS == ["kernel", "free", "free"]
     clock.now_s += FIXED_MAX_AGE_S
@@ -93,7 +93,7 @@ def test_each_fact_is_read_anew_at_its_pace() -> None:
 
 
 def test_who_wants_it_fresh_gets_all_anew() -> None:
-    facts = store(FakeSource(texts={"/kernel": "6.1"}), clock := Clock())
+    facts = store(FakeSource(texts={"/kernel": "6.1", "/free": "8"}), clock := Clock())
     facts.question({}).value(Kernel)
     clock.now_s += 0.001
     assert facts.question({}, max_age_s=0).known(Kernel).age_s == 0
@@ -101,7 +101,7 @@ def test_who_wants_it_fresh_gets_all_anew() -> None:
 
 
 def test_a_question_asks_for_a_fact_once() -> None:
-    facts = store(FakeSource(texts={"/kernel": "6.1"}), clock := Clock())
+    facts = store(FakeSource(texts={"/kernel": "6.1", "/free": "8"}), clock := Clock())
     question = facts.question({}, max_age_s=0)
     question.value(Free)
     clock.now_s += 100
@@ -110,7 +110,7 @@ def test_a_question_asks_for_a_fact_once() -> None:
 
 
 def test_a_look_is_kept_by_what_was_asked() -> None:
-    facts = store(FakeSource(texts={"/kernel": "6.1"}), Clock())
+    facts = store(FakeSource(texts={"/kernel": "6.1", "/free": "8"}), Clock())
     for title in ("a", "b", "a"):
         question = facts.question({Domain: domain(title)})
         assert question.value(Granted) == Granted(f"{title} on 6.1")
@@ -132,7 +132,7 @@ def test_what_cannot_be_read_is_unknown_and_so_is_what_builds_on_it() -> None:
 
 
 def test_age_is_told() -> None:
-    facts = store(FakeSource(texts={"/kernel": "6.1"}), clock := Clock())
+    facts = store(FakeSource(texts={"/kernel": "6.1", "/free": "8"}), clock := Clock())
     facts.question({}).value(Kernel)
     clock.now_s += 30
     assert facts.question({}).known(Kernel).age_s == 30

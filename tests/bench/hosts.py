@@ -67,7 +67,6 @@ def stand_in() -> Recording:
         ("text", "/proc/sys/vm/overcommit_memory"): "0\n",
         ("text", "/etc/libvirt/qemu.conf"): "# as it was delivered\n" * 800,
         ("open_vswitch",): Absent("no Open vSwitch"),
-        ("memory",): (256 << 20, 128 << 20),
         ("user", "libvirt-qemu", ""): User(name="libvirt-qemu", uid=64055, gid=64055),
         ("stat", QEMU): FileStat(
             kind="file", size_bytes=20 << 20, mode=0o755, uid=0, gid=0, device=1, inode=2

@@ -35,7 +35,6 @@ def recorded() -> Recording:
     recorder.stat("/img")
     recorder.may("/img", Want.READ, QEMU)
     recorder.user("qemu", "")
-    recorder.memory()
     recorder.libvirt("domain-capabilities", "", "x86_64", "q35", "kvm")
     for unanswered in (
         lambda: recorder.text("/etc/shadow"),
@@ -61,7 +60,6 @@ def test_a_recording_answers_as_its_host_did(tmp_path: Path) -> None:
     assert host.stat("/img") == STAT
     assert host.may("/img", Want.READ, QEMU)
     assert host.user("qemu", "") == QEMU
-    assert host.memory() == FakeSource().memory()
     assert host.libvirt("domain-capabilities", "", "x86_64", "q35", "kvm").startswith("<domain")
     with pytest.raises(Unreadable, match="denied"):
         host.text("/etc/shadow")

@@ -121,9 +121,6 @@ class Source(Protocol):
         Absent without Open vSwitch, Refused with its words when its daemon does not answer.
         """
 
-    def memory(self) -> tuple[int, int]:
-        """(total, available) in KiB, as the kernel counts them."""
-
     def libvirt(self, question: str, *arguments: str) -> str:
         """One of QUESTIONS. Refused with libvirt's words, Unreadable when it does not answer."""
 
@@ -141,11 +138,9 @@ QUESTIONS = {
     # state as in domains; reason: "ioerror" when paused by one, else "". null: libvirt tells not.
     "domain-jobs": "JSON {snapshots, block_jobs: [target], job, state, reason}; argument: UUID",
     "networks": "JSON [{name, active, bridge, xml}]",
-    "network-ports": "JSON [xml] of the network with that name",
     "nwfilters": "JSON [{name, xml}]",
     "pools": "JSON [{name, active, xml}]",
     "pool-volumes": "JSON [name] that the active pool of that name lists, be it gone meanwhile",
     "volume": "JSON {path, xml}; arguments: pool, volume",
     "secrets": "JSON [{uuid, usage_type, usage_id, has_value: true/false/null}]",
-    "node-devices": "JSON [{name, xml}] of PCI, USB, SCSI, mdev devices",
 }

@@ -40,7 +40,6 @@ FORM_BY_VERB: Mapping[str, Any] = {
     "program": str,
     "bindable": bool,
     "open_vswitch": str,
-    "memory": tuple[int, int],
     "libvirt": str,
 }
 ERRORS: Mapping[str, type[SourceError]] = {
@@ -133,10 +132,6 @@ class Verbs:
     def open_vswitch(self) -> str:
         """See Source."""
         return self._answer(str, "open_vswitch")
-
-    def memory(self) -> tuple[int, int]:
-        """See Source."""
-        return self._answer(tuple, "memory")
 
     def libvirt(self, question: str, *arguments: str) -> str:
         """See Source."""

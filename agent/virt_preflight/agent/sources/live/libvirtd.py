@@ -293,11 +293,6 @@ def _networks(connection: Any) -> str:
     return json.dumps(found)
 
 
-def _network_ports(connection: Any, name: str) -> str:
-    network = connection.networkLookupByName(name)
-    return json.dumps([port.XMLDesc(0) for port in network.listAllPorts(0)])
-
-
 def _nwfilters(connection: Any) -> str:
     return json.dumps(
         [{"name": item.name(), "xml": item.XMLDesc(0)} for item in connection.listAllNWFilters(0)]
@@ -342,18 +337,6 @@ def _secret(secret: Any) -> dict[str, Any]:
     }
 
 
-def _node_devices(connection: Any) -> str:
-    kinds = (
-        libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV
-        | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_USB_DEV
-        | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_SCSI
-        | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV
-    )
-    return json.dumps(
-        [{"name": item.name(), "xml": item.XMLDesc(0)} for item in connection.listAllDevices(kinds)]
-    )
-
-
 QUESTIONS: dict[str, Callable[..., str]] = {
     "version": _version,
     "capabilities": _capabilities,
@@ -364,11 +347,9 @@ QUESTIONS: dict[str, Callable[..., str]] = {
     "migratable-xml": _migratable_xml,
     "domain-jobs": _domain_jobs,
     "networks": _networks,
-    "network-ports": _network_ports,
     "nwfilters": _nwfilters,
     "pools": _pools,
     "pool-volumes": _pool_volumes,
     "volume": _volume,
     "secrets": _secrets,
-    "node-devices": _node_devices,
 }

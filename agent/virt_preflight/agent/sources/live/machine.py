@@ -8,8 +8,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
-import psutil
-
 from virt_preflight.agent.sources import Absent, FileStat, User, Want
 from virt_preflight.agent.sources.live import files, programs, sockets
 from virt_preflight.agent.sources.live.libvirtd import Libvirtd
@@ -105,11 +103,6 @@ class LiveSource:
     def open_vswitch(self) -> str:
         """The bridges of Open vSwitch."""
         return programs.run(["ovs-vsctl", "--timeout=2", "list-br"], 3.0)
-
-    def memory(self) -> tuple[int, int]:
-        """Total and available KiB."""
-        counted = psutil.virtual_memory()
-        return counted.total // 1024, counted.available // 1024
 
     def libvirt(self, question: str, *arguments: str) -> str:
         """One of libvirt's documents."""
