@@ -125,7 +125,6 @@ def _idle(check: AnyCheck) -> AnyCheck:
 def _dry_run(pair: Pair) -> object:
     return dry_run(
         pair.store,
-        Side.DESTINATION,
         read_domain(pair.document),
         host="bench",
         policy=Policy(),

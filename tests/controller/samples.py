@@ -9,7 +9,6 @@ from tests.controller.fakes import FakeAgent, Script
 from virt_preflight.controller.answers import (
     Capacity,
     Claims,
-    Depth,
     Finding,
     Heard,
     HostDescription,
@@ -21,6 +20,7 @@ from virt_preflight.controller.answers import (
     Unanswered,
     Verdict,
 )
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.dryrun import DryRun, conclude
 from virt_preflight.controller.fleet import Uris
 from virt_preflight.controller.options import MigrationOptions
@@ -140,6 +140,8 @@ def report(
         else Capacity(memory_total_kib=256 * GIB, memory_free_kib=free_gib * GIB),
         checks_asked=40,
         checks_not_applicable=10,
+        depth=Depth.LIBVIRT,
+        shallower_because="",
     )
 
 
@@ -164,7 +166,7 @@ def dry_run(
     question = Question(
         guest=name,
         options=options or MigrationOptions(live=True, p2p=True),
-        questions=Questions(),
+        questions=Questions(depth=Depth.FACTS),
     )
     return conclude(asked, question, Uris(), NOON, 210)
 

@@ -46,8 +46,6 @@ def complaint(capsys: pytest.CaptureFixture[str], code: Exit, *arguments: str) -
         (["check", "db1", "--to", ""], "'--to': is empty"),
         (["check", "db1", "--to", "h1,,h2"], "'--to': is empty"),
         (["check", "db1", "--live", "--offline"], "--live and --offline exclude each other"),
-        (["check", "db1", "--depth", "libvirt"], "--depth libvirt: only facts is there in this"),
-        (["check", "db1", "--depth", "rehearsal"], "--depth rehearsal: only facts is there in"),
         (["check", "db1", "--depth", "deep"], "'deep' is not one of 'facts', 'libvirt', 'trial'"),
         (["check", "db1", "--timeout", "nan"], "nan is not a number of seconds"),
         (["check", "db1", "--timeout", "0"], "0 is not a number of seconds"),

@@ -160,7 +160,7 @@ def test_the_table_goes_to_standard_output_and_nothing_else_does(
     with running(source(), destination("h2")) as fleet:
         check(fleet)
     out, err = capsys.readouterr()
-    assert out.startswith("db1 on h1 · 4 vCPUs · 8 GiB · depth facts · 1 host asked in 0.")
+    assert out.startswith("db1 on h1 · 4 vCPUs · 8 GiB · depth libvirt · 1 host asked in 0.")
     assert out.endswith("migrate --live --p2p db1 qemu+tls://h2/system\n")
     assert err == ""
 

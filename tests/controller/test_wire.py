@@ -58,7 +58,7 @@ def test_a_question_carries_the_guest_the_options_and_which_checks() -> None:
     assert list(request.questions.only) == ["nics"]
     assert list(request.questions.skip) == ["cpu"]
     assert list(request.questions.waive) == ["nics.bridge-absent"]
-    assert request.questions.depth == guest_pb2.DEPTH_FACTS
+    assert request.questions.depth == guest_pb2.DEPTH_LIBVIRT
 
 
 def test_fresh_facts_are_asked_for() -> None:

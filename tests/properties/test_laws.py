@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
+from virt_preflight.agent import dryrun
 from virt_preflight.agent.catalogue import catalogue
 from virt_preflight.agent.departure import departure
 from virt_preflight.agent.domain import Domain, read_domain
-from virt_preflight.agent.dryrun import Asked, dry_run
+from virt_preflight.agent.dryrun import Asked
 from virt_preflight.agent.fact import Pace, Unknown
 from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.options import MigrationOptions
@@ -71,16 +72,9 @@ WORDS = st.one_of(
 
 def ask(host: Recording, domain: Domain, side: Side = Side.DESTINATION) -> Report:
     store = FactStore(source=host, catalogue=catalogue(), clock=time.monotonic)
-    return dry_run(
-        store,
-        side,
-        domain,
-        host=host.host,
-        policy=Policy(),
-        options=OPTIONS,
-        origin=ORIGIN,
-        asked=Asked(max_age_s=0),
-    )
+    asked = Asked(max_age_s=0)
+    question = store.question(dryrun.given(domain, Policy(), OPTIONS, ORIGIN), asked.max_age_s)
+    return dryrun.report(question, side, domain, None, host=host.host, options=OPTIONS, asked=asked)
 
 
 def silent(host: Recording, seed: int, share: float) -> Recording:
@@ -139,7 +133,7 @@ def hosts(draw: st.DrawFn) -> Recording:
 
 
 @SLOWLY
-@given(guests(), hosts(), st.sampled_from(Side))
+@given(guests(), hosts(), st.sampled_from([Side.SOURCE, Side.DESTINATION]))
 def test_any_guest_on_any_host_gets_a_report_and_no_check_breaks(
     domain: Domain, host: Recording, side: Side
 ) -> None:

@@ -12,6 +12,7 @@ from virt_preflight.agent.check import AnyCheck, Check
 from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.fact import AnyProvider, Provider
 from virt_preflight.agent.families import FAMILIES
+from virt_preflight.agent.hearing import Hearings
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.policy import Policy
@@ -19,7 +20,7 @@ from virt_preflight.agent.report import Side
 from virt_preflight.agent.sources import Source
 
 # Facts that come with the question or from the configuration, and so have no provider.
-GIVEN: tuple[type, ...] = (Domain, MigrationOptions, Policy, GuestOrigin, Source)
+GIVEN: tuple[type, ...] = (Domain, MigrationOptions, Policy, GuestOrigin, Hearings, Source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def chosen(
     return tuple(
         check
         for check in checks
-        if check.side is side
+        if check.side in (side, Side.EITHER)
         and (check.offline or not offline)
         and (not only or check.id in only or check.family in only)
         and check.id not in skip

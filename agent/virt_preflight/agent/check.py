@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, ParamSpec
 
+from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.fact import asked_types, family_of
 from virt_preflight.agent.report import Phase, Severity, Side
 
@@ -17,7 +18,8 @@ P = ParamSpec("P")
 class Problem:
     """One thing that does not agree, in the operator's words.
 
-    `remedy` and `severity` are only for a problem that differs in them from its check.
+    `remedy`, `severity`, `side` and `phase` are only for a problem that differs in them from its
+    check.
     """
 
     subject: str
@@ -26,6 +28,11 @@ class Problem:
     remedy: str | None = None
     commands: tuple[str, ...] = ()
     severity: Severity | None = None
+    side: Side | None = None
+    phase: Phase | None = None
+    # How deep one had to ask to find it, and libvirt's own words where libvirt was asked.
+    depth: Depth = Depth.FACTS
+    libvirt_error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +41,7 @@ class CouldNotTell:
 
     subject: str
     why: str
+    depth: Depth = Depth.FACTS
 
 
 Problems = Iterator[Problem | CouldNotTell]

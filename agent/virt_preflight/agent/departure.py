@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from virt_preflight.agent.asks.begin import begin
+from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.domain import Domain, arriving, read_domain
 from virt_preflight.agent.dryrun import Asked, given, report
 from virt_preflight.agent.fact import Unknown
@@ -14,6 +16,7 @@ from virt_preflight.agent.families.cpu import HostCpu
 from virt_preflight.agent.families.hostdevs import pci_ids_by_address
 from virt_preflight.agent.families.tenants import HostIdentity
 from virt_preflight.agent.families.versions import HostVersions
+from virt_preflight.agent.hearing import Hearings
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.policy import Policy
@@ -53,10 +56,14 @@ def departure(
     domain = read_domain(store.source.libvirt("domain-xml", found[0].uuid))
     sent = arriving(domain, store.source.libvirt("migratable-xml", found[0].uuid).encode())
     question = store.question(given(domain, policy, options, None), asked.max_age_s)
+    begun = None if asked.depth is Depth.FACTS else begin(store.source, found[0].uuid, options)
+    hearings = Hearings(heard=(begun.hearing,)) if begun else None
     return Departure(
         domain_xml=text_form(sent.root),
-        report=report(question, Side.SOURCE, domain, host=host, options=options, asked=asked),
-        origin=origin_of(question, host),
+        report=report(
+            question, Side.SOURCE, domain, hearings, host=host, options=options, asked=asked
+        ),
+        origin=replace(origin_of(question, host), begin_cookie=begun.cookie if begun else b""),
     )
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from virt_preflight.agent.asks.putting import at_destination
 from virt_preflight.agent.catalogue import chosen
 from virt_preflight.agent.claims import capacity_of, claims_of
+from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.factstore import FactStore, Question
+from virt_preflight.agent.hearing import Hearings
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.policy import Policy
 from virt_preflight.agent.report import Report, Side
 from virt_preflight.agent.runner import examine
+from virt_preflight.agent.weighing import weighed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +27,11 @@ class Asked:
     skip: frozenset[str] = frozenset()
     waive: frozenset[str] = frozenset()
     max_age_s: float | None = None
+    depth: Depth = Depth.FACTS
 
 
 def dry_run(
     store: FactStore,
-    side: Side,
     domain: Domain,
     *,
     host: str,
@@ -37,14 +40,17 @@ def dry_run(
     origin: GuestOrigin | None = None,
     asked: Asked,
 ) -> Report:
-    """The report of one side for one guest. Never raises for what guest or host are like."""
+    """Could this guest come here? Never raises for what guest or host are like."""
     question = store.question(given(domain, policy, options, origin), asked.max_age_s)
-    return report(question, side, domain, host=host, options=options, asked=asked)
+    hearings = at_destination(question, domain, asked.depth)
+    return report(
+        question, Side.DESTINATION, domain, hearings, host=host, options=options, asked=asked
+    )
 
 
 def given(
     domain: Domain, policy: Policy, options: MigrationOptions, origin: GuestOrigin | None
-) -> Mapping[type, object | None]:
+) -> dict[type, object | None]:
     """The facts that come with the question."""
     return {Domain: domain, Policy: policy, MigrationOptions: options, GuestOrigin: origin}
 
@@ -53,12 +59,14 @@ def report(
     question: Question,
     side: Side,
     domain: Domain,
+    hearings: Hearings | None,
     *,
     host: str,
     options: MigrationOptions,
     asked: Asked,
 ) -> Report:
-    """Ask that side's checks with the facts of a question."""
+    """Ask that side's checks with the facts of a question. No hearings: facts alone."""
+    question.given[Hearings] = hearings
     checks = chosen(
         question.store.catalogue.checks,
         side,
@@ -67,6 +75,8 @@ def report(
         skip=asked.skip,
     )
     outcome = examine(checks, question.known, asked.waive)
+    if hearings is not None:
+        outcome = weighed(outcome, hearings, checks, asked.waive)
     return Report(
         host=host,
         guest_name=domain.name,
@@ -78,4 +88,6 @@ def report(
         capacity=capacity_of(question.value),
         checks_asked=outcome.asked,
         checks_not_applicable=outcome.not_applicable,
+        depth=hearings.reached(asked.depth) if hearings else Depth.FACTS,
+        shallower_because=hearings.shallower_because() if hearings else "",
     )

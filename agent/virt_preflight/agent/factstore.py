@@ -89,7 +89,7 @@ class Question:
     """The facts that one question needs, each found out once and only when a check asks for it."""
 
     store: FactStore
-    given: Mapping[type, object | None]
+    given: dict[type, object | None]
     oldest_by_pace: Mapping[Pace, float]
     generation: int
     _known: dict[type, Known] = field(default_factory=dict)

@@ -26,5 +26,7 @@ class GuestOrigin:
     bytes_by_path: Mapping[str, int] = field(default_factory=dict)
     # "8086:154c" by PCI address "0000:3b:00.0".
     pci_ids_by_address: Mapping[str, str] = field(default_factory=dict)
+    # Beside the domain XML of libvirt's Begin phase; empty when that was not asked or refused.
+    begin_cookie: bytes = b""
     # Why something is absent, by the name of the fact.
     unlearned: Mapping[str, str] = field(default_factory=dict)

@@ -15,7 +15,6 @@ from virt_preflight.agent.fact import Kind
 from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.policy import Policy
-from virt_preflight.agent.report import Side
 from virt_preflight.agent.residents import residents
 from virt_preflight.agent.scrub import scrubbed
 from virt_preflight.agent.sources import Source, SourceError
@@ -58,7 +57,6 @@ def record(
     for domain in coming:
         dry_run(
             store,
-            Side.DESTINATION,
             domain,
             host=host,
             policy=policy,

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+from virt_preflight.agent.depth import Depth
+
 
 class Verdict(IntEnum):
     """Ordered from best to worst, so the verdict over many results is their max()."""
@@ -29,6 +31,8 @@ class Side(Enum):
 
     SOURCE = "source"
     DESTINATION = "destination"
+    # Of a check alone: each of its findings is of the one or the other.
+    EITHER = "either"
 
 
 class Phase(Enum):
@@ -64,6 +68,9 @@ class Finding:
     commands: tuple[str, ...] = ()
     lasting: bool
     waived: bool = False
+    depth: Depth = Depth.FACTS
+    # The same in libvirt's own words, where libvirt was asked.
+    libvirt_error: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -81,6 +88,7 @@ class Unanswered:
     subject: str = ""
     why: str
     waived: bool = False
+    depth: Depth = Depth.FACTS
 
     @property
     def verdict(self) -> Verdict:
@@ -121,6 +129,9 @@ class Report:
     capacity: Capacity | None
     checks_asked: int
     checks_not_applicable: int
+    # As deep as this host was asked, and why not deeper where that was wanted.
+    depth: Depth = Depth.FACTS
+    shallower_because: str = ""
 
     @property
     def verdict(self) -> Verdict:

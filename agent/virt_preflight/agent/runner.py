@@ -63,14 +63,14 @@ def examine(
             for yielded in check.function(*values):
                 match yielded:
                     case Problem():
-                        findings.append(_finding(check, yielded, waived, lasting=lasting))
+                        findings.append(finding(check, yielded, waived, lasting=lasting))
                     case CouldNotTell():
                         unanswered.append(_unanswered(check, yielded, waived))
         except Exception as error:  # noqa: BLE001 - one broken check must not cost the answer
             broken = CouldNotTell(subject="", why=f"the check itself broke: {error!r}")
             unanswered.append(_unanswered(check, broken, waived))
     return Outcome(
-        findings=tuple(sorted(findings, key=_worst_first)),
+        findings=worst_first(findings),
         unanswered=tuple(sorted(unanswered, key=lambda left: -left.severity)),
         asked=asked,
         not_applicable=not_applicable,
@@ -89,19 +89,21 @@ def _applying(check: AnyCheck, known: Callable[[type], Known]) -> list[Known] | 
     return facts
 
 
-def _worst_first(finding: Finding) -> tuple[bool, int]:
-    return (finding.waived, -finding.severity)
+def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """In the order in which they are told; those that do not count come last."""
+    return tuple(sorted(findings, key=lambda one: (one.waived, -one.severity)))
 
 
-def _finding(
+def finding(
     check: AnyCheck, problem: Problem, waived: Collection[str], *, lasting: bool
 ) -> Finding:
+    """A problem with all that its check says of such problems."""
     return Finding(
         check=check.id,
         title=check.title,
         severity=check.severity if problem.severity is None else problem.severity,
-        side=check.side,
-        phase=check.phase,
+        side=problem.side or check.side,
+        phase=problem.phase or check.phase,
         subject=problem.subject,
         wanted=problem.wanted,
         found=problem.found,
@@ -109,6 +111,8 @@ def _finding(
         commands=problem.commands,
         lasting=lasting,
         waived=check.id in waived,
+        depth=problem.depth,
+        libvirt_error=problem.libvirt_error,
     )
 
 
@@ -120,4 +124,5 @@ def _unanswered(check: AnyCheck, left: CouldNotTell, waived: Collection[str]) ->
         subject=left.subject,
         why=left.why,
         waived=check.id in waived,
+        depth=left.depth,
     )

@@ -24,7 +24,6 @@ from virt_preflight.agent.dryrun import Asked, dry_run
 from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.policy import Policy
-from virt_preflight.agent.report import Side
 from virt_preflight.agent.residents import NoSuchDomain, matching, residents
 from virt_preflight.agent.sources import SourceError
 from virt_preflight.agent.xml import BadXml
@@ -112,7 +111,6 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
                 wire.report(
                     dry_run(
                         self.store,
-                        Side.DESTINATION,
                         domain,
                         host=self.host,
                         policy=self.policy,
@@ -155,7 +153,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
 
     def _asked(self, questions: guest_pb2.Questions) -> Asked:
         """Raises BadRequest for what this agent cannot ask."""
-        if questions.depth not in (guest_pb2.DEPTH_UNSPECIFIED, guest_pb2.DEPTH_FACTS):
+        if questions.depth and wire.depth(questions.depth) is None:
             raise BadRequest("questions.depth", f"{questions.depth} is not known to this agent")
         asked = wire.asked(questions)
         for name in ("only", "skip", "waive"):

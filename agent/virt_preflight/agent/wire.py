@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from google.protobuf.duration_pb2 import Duration
 
 from virt_preflight.agent.check import AnyCheck
+from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.description import HostDescription
 from virt_preflight.agent.dryrun import Asked
 from virt_preflight.agent.options import MigrationOptions
@@ -39,7 +40,16 @@ SEVERITIES = {
 SIDES = {
     Side.SOURCE: report_pb2.SIDE_SOURCE,
     Side.DESTINATION: report_pb2.SIDE_DESTINATION,
+    Side.EITHER: report_pb2.SIDE_UNSPECIFIED,
 }
+DEPTHS = {
+    Depth.FACTS: guest_pb2.DEPTH_FACTS,
+    Depth.LIBVIRT: guest_pb2.DEPTH_LIBVIRT,
+    Depth.TRIAL: guest_pb2.DEPTH_TRIAL,
+    Depth.REHEARSAL: guest_pb2.DEPTH_REHEARSAL,
+}
+# What a request without a depth asks for.
+DEFAULT_DEPTH = Depth.LIBVIRT
 PHASES = {
     Phase.BEGIN: report_pb2.PHASE_BEGIN,
     Phase.PREPARE: report_pb2.PHASE_PREPARE,
@@ -82,7 +92,13 @@ def asked(message: guest_pb2.Questions) -> Asked:
         max_age_s=message.max_age.ToTimedelta().total_seconds()
         if message.HasField("max_age")
         else None,
+        depth=depth(message.depth) or DEFAULT_DEPTH,
     )
+
+
+def depth(number: int) -> Depth | None:
+    """None for one that is not named, or that this version has no name for."""
+    return next((depth for depth, wired in DEPTHS.items() if wired == number), None)
 
 
 def origin(message: guest_pb2.GuestOrigin) -> GuestOrigin:
@@ -102,6 +118,7 @@ def origin(message: guest_pb2.GuestOrigin) -> GuestOrigin:
         pci_ids_by_address={
             device.address: device.vendor_product for device in message.pci_devices
         },
+        begin_cookie=message.begin_cookie,
         unlearned={left.fact: left.why for left in message.unlearned},
     )
 
@@ -121,6 +138,7 @@ def origin_message(found: GuestOrigin) -> guest_pb2.GuestOrigin:
             guest_pb2.OriginPciDevice(address=address, vendor_product=ids)
             for address, ids in sorted(found.pci_ids_by_address.items())
         ],
+        begin_cookie=found.begin_cookie,
         unlearned=unlearned(found.unlearned),
     )
     if found.host_model_features is not None:
@@ -147,7 +165,8 @@ def report(found: Report) -> report_pb2.Report:
         facts_age=duration(found.facts_age_s),
         claims=_claims(found.claims),
         capacity=capacity(found.capacity),
-        depth=guest_pb2.DEPTH_FACTS,
+        depth=DEPTHS[found.depth],
+        shallower_because=found.shallower_because,
         checks_asked=found.checks_asked,
         checks_not_applicable=found.checks_not_applicable,
     )
@@ -191,7 +210,8 @@ def _finding(finding: Finding) -> report_pb2.Finding:
         severity=SEVERITIES[finding.severity],
         side=SIDES[finding.side],
         phase=PHASES[finding.phase],
-        depth=guest_pb2.DEPTH_FACTS,
+        depth=DEPTHS[finding.depth],
+        libvirt_error=finding.libvirt_error,
         subject=finding.subject,
         wanted=finding.wanted,
         found=finding.found,
@@ -210,6 +230,7 @@ def _unanswered(left: Unanswered) -> report_pb2.Unanswered:
         subject=left.subject,
         why=left.why,
         waived=left.waived,
+        depth=DEPTHS[left.depth],
     )
 
 

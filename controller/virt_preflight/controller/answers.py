@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Generic, TypeVar
 
+from virt_preflight.controller.depth import Depth
+
 T = TypeVar("T")
 
 
@@ -39,12 +41,6 @@ class Phase(StrEnum):
     PERFORM = "perform"
     FINISH = "finish"
     AFTER = "after"
-
-
-class Depth(StrEnum):
-    """How far we went to know."""
-
-    FACTS = "facts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +106,9 @@ class Report:
     capacity: Capacity | None
     checks_asked: int
     checks_not_applicable: int
+    # None: a newer agent's word for it.
+    depth: Depth | None
+    shallower_because: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

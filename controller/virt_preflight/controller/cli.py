@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.exits import Exit
 from virt_preflight.controller.grammar import (
     fleet_options,
@@ -143,6 +144,7 @@ def _check_words(given: dict[str, Any]) -> CheckWords:
         only=_flat(given["only"]),
         skip=_flat(given["skip"]),
         waive=_flat(given["waive"]),
+        depth=Depth(given["depth"]),
         strict=given["strict"],
     )
 

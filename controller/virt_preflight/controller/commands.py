@@ -15,7 +15,7 @@ from typing import BinaryIO, Generic, TypeVar
 
 from virt_preflight.controller import asking, fleet, wire
 from virt_preflight.controller.agents import Agents
-from virt_preflight.controller.answers import Depth, Heard
+from virt_preflight.controller.answers import Heard
 from virt_preflight.controller.asking import Asker, Watch, unwatched
 from virt_preflight.controller.catalogue import Catalogue, named
 from virt_preflight.controller.dryrun import DryRun, conclude
@@ -112,7 +112,7 @@ def _question(words: CheckWords) -> Question:
         from_host=words.from_host,
         to_hosts=words.to_hosts,
         options=with_defaults(options),
-        questions=Questions(depth=Depth.FACTS, only=words.only, skip=words.skip, waive=words.waive),
+        questions=Questions(depth=words.depth, only=words.only, skip=words.skip, waive=words.waive),
     )
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from virt_preflight.controller.answers import Claims, Depth, Report, Verdict
+from virt_preflight.controller.answers import Claims, Report, Verdict
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.fleet import Uris
 from virt_preflight.controller.options import names_given
 from virt_preflight.controller.question import Asked, Question

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import click
 
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.options import FLAGS
 from virt_preflight.controller.printable import printable
 from virt_preflight.controller.render.forms import Form
@@ -155,10 +156,9 @@ def question_options(command: Command) -> Command:
         command,
         click.option(
             "--depth",
-            type=click.Choice(["facts", "libvirt", "trial", "rehearsal"]),
-            default="facts",
-            callback=_the_one_depth,
-            help="How far to go to know (only facts in this version).",
+            type=click.Choice([depth.value for depth in Depth]),
+            default="libvirt",
+            help="How far to go to know (default: libvirt).",
         ),
         _checks("--only", "ID|FAMILY", "Only these checks."),
         _checks("--skip", "ID|FAMILY", "Not these checks."),
@@ -180,9 +180,3 @@ def _checks(name: str, metavar: str, what: str) -> Callable[[Command], Command]:
     return click.option(
         name, type=words, multiple=True, metavar=metavar, help=f"{what} May be repeated."
     )
-
-
-def _the_one_depth(_: click.Context, __: click.Parameter, depth: str) -> str:
-    if depth != "facts":
-        raise click.UsageError(f"--depth {depth}: only facts is there in this version")
-    return depth

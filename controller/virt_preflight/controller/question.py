@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from virt_preflight.controller.answers import Depth, Heard, Report, Silent
+from virt_preflight.controller.answers import Heard, Report, Silent
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.options import MigrationOptions
 
 
@@ -10,7 +11,7 @@ from virt_preflight.controller.options import MigrationOptions
 class Questions:
     """Which checks to ask, and how far to go."""
 
-    depth: Depth = Depth.FACTS
+    depth: Depth = Depth.LIBVIRT
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     waive: tuple[str, ...] = ()

@@ -16,7 +16,6 @@ from virt_preflight.controller.answers import (
     Capacity,
     CheckDescription,
     Claims,
-    Depth,
     Domain,
     Finding,
     HostDescription,
@@ -27,6 +26,7 @@ from virt_preflight.controller.answers import (
     Unanswered,
     Verdict,
 )
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.options import MigrationOptions
 from virt_preflight.controller.question import Questions
 from virt_preflight.v1 import agent_pb2, guest_pb2, report_pb2
@@ -58,7 +58,12 @@ PHASES = {
     report_pb2.PHASE_FINISH: Phase.FINISH,
     report_pb2.PHASE_AFTER: Phase.AFTER,
 }
-DEPTHS = {guest_pb2.DEPTH_FACTS: Depth.FACTS}
+DEPTHS = {
+    guest_pb2.DEPTH_FACTS: Depth.FACTS,
+    guest_pb2.DEPTH_LIBVIRT: Depth.LIBVIRT,
+    guest_pb2.DEPTH_TRIAL: Depth.TRIAL,
+    guest_pb2.DEPTH_REHEARSAL: Depth.REHEARSAL,
+}
 WIRE_DEPTHS = {depth: number for number, depth in DEPTHS.items()}
 
 ACTIVE = (agent_pb2.DOMAIN_STATE_RUNNING, agent_pb2.DOMAIN_STATE_PAUSED)
@@ -219,6 +224,8 @@ def _report(report: report_pb2.Report, side: Side) -> Report:
         capacity=_capacity(report.capacity) if report.HasField("capacity") else None,
         checks_asked=report.checks_asked,
         checks_not_applicable=report.checks_not_applicable,
+        depth=DEPTHS.get(report.depth),
+        shallower_because=report.shallower_because,
     )
 
 

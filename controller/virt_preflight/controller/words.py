@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.options import MigrationOptions
 from virt_preflight.controller.render.forms import Form
 
@@ -44,4 +45,5 @@ class CheckWords:
     only: tuple[str, ...]
     skip: tuple[str, ...]
     waive: tuple[str, ...]
+    depth: Depth
     strict: bool

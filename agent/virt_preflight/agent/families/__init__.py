@@ -12,6 +12,7 @@ FAMILIES = (
     "firmware",
     "graphics",
     "hostdevs",
+    "libvirt",
     "machine",
     "memory",
     "nics",

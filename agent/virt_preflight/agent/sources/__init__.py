@@ -24,6 +24,19 @@ class Refused(SourceError):
     """A sure answer: the one who was asked said no."""
 
 
+class LibvirtRefused(Refused):
+    """libvirt said no to a guest or to a way of moving it: its words, error code and domain."""
+
+    def __init__(self, words: str, code: int = 0, domain: int = 0) -> None:
+        super().__init__(words)
+        self.code = code
+        self.domain = domain
+
+
+class Impossible(SourceError):
+    """A sure answer: this host cannot be asked that at all, be it too old or another driver."""
+
+
 class Unreadable(SourceError):
     """No answer: no right to ask, no answer in time, broken. Nothing follows from it."""
 
@@ -125,7 +138,8 @@ class Source(Protocol):
         """One of QUESTIONS. Refused with libvirt's words, Unreadable when it does not answer."""
 
 
-# What libvirt can be asked, and the form of its answer.
+# What libvirt can be asked, and the form of its answer. A question that libvirt answers with a no
+# to the guest raises LibvirtRefused, with the code and domain of its error.
 QUESTIONS = {
     "version": "JSON {libvirt, qemu}: libvirtd's and its default hypervisor's version",
     "capabilities": "XML of virConnectGetCapabilities",
@@ -143,4 +157,9 @@ QUESTIONS = {
     "pool-volumes": "JSON [name] that the active pool of that name lists, be it gone meanwhile",
     "volume": "JSON {path, xml}; arguments: pool, volume",
     "secrets": "JSON [{uuid, usage_type, usage_id, has_value: true/false/null}]",
+    # Its domain XML, which holds secrets, is not given. No job is taken, nothing is changed.
+    "begin": "migration cookie of the Begin phase; arguments: UUID, flags, JSON of its parameters",
+    "compare-cpu": "nothing; arguments: emulator, architecture, machine, virt type, <cpu>",
 }
+# Of these, those whether libvirt lets a guest pass: they need a live libvirt.
+ABOUT_A_GUEST = frozenset({"begin", "compare-cpu"})

@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from virt_preflight.agent.sources import (
+    ABOUT_A_GUEST,
     Absent,
     FileStat,
+    Impossible,
     Refused,
     Source,
     SourceError,
@@ -172,6 +174,8 @@ class Recording(Verbs):
 
     def _answer(self, form: type[T], verb: str, *arguments: object) -> T:
         question = asked(verb, arguments)
+        if verb == "libvirt" and arguments[0] in ABOUT_A_GUEST:
+            raise Impossible("a recording has no libvirt that could be asked")
         if question not in self.answers:
             raise Unreadable(f"not in the recording: {' '.join(question)}")
         answer = self.answers[question]

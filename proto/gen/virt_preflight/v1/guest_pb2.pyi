@@ -29,6 +29,13 @@ class _DepthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Depth.ValueType
     DEPTH_UNSPECIFIED: _Depth.ValueType  # 0
     """The server's default."""
     DEPTH_FACTS: _Depth.ValueType  # 1
+    """The guest's XML and the options against the host's facts."""
+    DEPTH_LIBVIRT: _Depth.ValueType  # 2
+    """Also libvirt itself, by questions that change nothing."""
+    DEPTH_TRIAL: _Depth.ValueType  # 3
+    """Also the destination's own Prepare phase, for a stand-in, then cancelled."""
+    DEPTH_REHEARSAL: _Depth.ValueType  # 4
+    """Also the real Begin and Prepare of the guest itself, then cancelled."""
 
 class Depth(_Depth, metaclass=_DepthEnumTypeWrapper):
     """How far to go to know."""
@@ -36,6 +43,13 @@ class Depth(_Depth, metaclass=_DepthEnumTypeWrapper):
 DEPTH_UNSPECIFIED: Depth.ValueType  # 0
 """The server's default."""
 DEPTH_FACTS: Depth.ValueType  # 1
+"""The guest's XML and the options against the host's facts."""
+DEPTH_LIBVIRT: Depth.ValueType  # 2
+"""Also libvirt itself, by questions that change nothing."""
+DEPTH_TRIAL: Depth.ValueType  # 3
+"""Also the destination's own Prepare phase, for a stand-in, then cancelled."""
+DEPTH_REHEARSAL: Depth.ValueType  # 4
+"""Also the real Begin and Prepare of the guest itself, then cancelled."""
 Global___Depth: _TypeAlias = Depth  # noqa: Y015
 
 @_typing.final
@@ -83,6 +97,11 @@ class GuestOrigin(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     PCI_DEVICES_FIELD_NUMBER: _builtins.int
     UNLEARNED_FIELD_NUMBER: _builtins.int
+    BEGIN_COOKIE_FIELD_NUMBER: _builtins.int
+    begin_cookie: _builtins.bytes
+    """The migration cookie of libvirt's Begin phase, which holds no secrets: what a destination's
+    Prepare phase is given beside the domain XML. Empty when Begin was not asked or refused.
+    """
     @_builtins.property
     def host(self) -> Global___HostIdentity: ...
     @_builtins.property
@@ -114,10 +133,11 @@ class GuestOrigin(_message.Message):
         files: _abc.Iterable[Global___OriginFile] | None = ...,
         pci_devices: _abc.Iterable[Global___OriginPciDevice] | None = ...,
         unlearned: _abc.Iterable[Global___Unlearned] | None = ...,
+        begin_cookie: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "host_model", b"host_model", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "host", b"host", "host_model", b"host_model", "pci_devices", b"pci_devices", "unlearned", b"unlearned", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_cookie", b"begin_cookie", "files", b"files", "host", b"host", "host_model", b"host_model", "pci_devices", b"pci_devices", "unlearned", b"unlearned", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -185,12 +185,14 @@ class Unanswered(_message.Message):
     WHY_FIELD_NUMBER: _builtins.int
     WAIVED_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
     check: _builtins.str
     severity: Global___Severity.ValueType
     subject: _builtins.str
     why: _builtins.str
     waived: _builtins.bool
     title: _builtins.str
+    depth: _guest_pb2.Depth.ValueType
     def __init__(
         self,
         *,
@@ -200,10 +202,11 @@ class Unanswered(_message.Message):
         why: _builtins.str = ...,
         waived: _builtins.bool = ...,
         title: _builtins.str = ...,
+        depth: _guest_pb2.Depth.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "severity", b"severity", "subject", b"subject", "title", b"title", "waived", b"waived", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "depth", b"depth", "severity", b"severity", "subject", b"subject", "title", b"title", "waived", b"waived", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -300,15 +303,19 @@ class Report(_message.Message):
     DEPTH_FIELD_NUMBER: _builtins.int
     CHECKS_ASKED_FIELD_NUMBER: _builtins.int
     CHECKS_NOT_APPLICABLE_FIELD_NUMBER: _builtins.int
+    SHALLOWER_BECAUSE_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """The host's own name for itself."""
     guest_name: _builtins.str
     guest_uuid: _builtins.str
     verdict: Global___Verdict.ValueType
     depth: _guest_pb2.Depth.ValueType
+    """As deep as this host was asked."""
     checks_asked: _builtins.int
     """How many checks were asked, and how many of them the guest gave no reason to ask."""
     checks_not_applicable: _builtins.int
+    shallower_because: _builtins.str
+    """Why it was asked less deeply than wanted; empty when it was not."""
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]: ...
     @_builtins.property
@@ -338,10 +345,11 @@ class Report(_message.Message):
         depth: _guest_pb2.Depth.ValueType = ...,
         checks_asked: _builtins.int = ...,
         checks_not_applicable: _builtins.int = ...,
+        shallower_because: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "claims", b"claims", "facts_age", b"facts_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "checks_asked", b"checks_asked", "checks_not_applicable", b"checks_not_applicable", "claims", b"claims", "depth", b"depth", "facts_age", b"facts_age", "findings", b"findings", "guest_name", b"guest_name", "guest_uuid", b"guest_uuid", "host", b"host", "unanswered", b"unanswered", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "checks_asked", b"checks_asked", "checks_not_applicable", b"checks_not_applicable", "claims", b"claims", "depth", b"depth", "facts_age", b"facts_age", "findings", b"findings", "guest_name", b"guest_name", "guest_uuid", b"guest_uuid", "host", b"host", "shallower_because", b"shallower_because", "unanswered", b"unanswered", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

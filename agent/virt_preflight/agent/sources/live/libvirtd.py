@@ -12,11 +12,20 @@ from xml.etree import ElementTree as ET
 
 import libvirt
 
-from virt_preflight.agent.sources import Absent, Refused, SourceError, Unreadable
+from virt_preflight.agent.sources import (
+    ABOUT_A_GUEST,
+    Absent,
+    Impossible,
+    LibvirtRefused,
+    Refused,
+    SourceError,
+    Unreadable,
+)
+from virt_preflight.agent.sources.live import entrypoints
 from virt_preflight.agent.sources.patience import Patience
 
 WITHIN_S = 2.0
-# For domain capabilities libvirtd may have to probe a QEMU that it has not seen: seconds.
+# libvirtd may have to probe a QEMU that it has not seen.
 PROBING_WITHIN_S = 12.0
 # libvirtd is given up on after this long without a sign of life: interval times count.
 KEEPALIVE_INTERVAL_S = 3
@@ -43,6 +52,8 @@ UNCLEAR = {
     libvirt.VIR_ERR_INTERNAL_ERROR,
     libvirt.VIR_ERR_SYSTEM_ERROR,
 }
+# So may those for which libvirtd has to probe a QEMU that it has not seen: seconds.
+PROBING = {"domain-capabilities", "compare-cpu"}
 STATES = {
     libvirt.VIR_DOMAIN_RUNNING: "running",
     libvirt.VIR_DOMAIN_PAUSED: "paused",
@@ -53,6 +64,16 @@ USAGES = {
     libvirt.VIR_SECRET_USAGE_TYPE_CEPH: "ceph",
     libvirt.VIR_SECRET_USAGE_TYPE_ISCSI: "iscsi",
     libvirt.VIR_SECRET_USAGE_TYPE_TLS: "tls",
+}
+
+# What may be otherwise in a moment, or for another user: no word about the guest.
+TRANSIENT = {
+    libvirt.VIR_ERR_OPERATION_TIMEOUT,
+    libvirt.VIR_ERR_ACCESS_DENIED,
+    libvirt.VIR_ERR_AUTH_FAILED,
+    libvirt.VIR_ERR_AUTH_CANCELLED,
+    libvirt.VIR_ERR_OPERATION_DENIED,
+    libvirt.VIR_ERR_RPC,
 }
 
 # virDomainJobOperation
@@ -93,18 +114,19 @@ class Libvirtd:
     def ask(self, question: str, arguments: tuple[str, ...]) -> str:
         """The raw answer. Asked once more when the connection turns out to be lost."""
         answer = QUESTIONS[question]
-        within_s = PROBING_WITHIN_S if question == "domain-capabilities" else WITHIN_S
+        told = refusal if question in ABOUT_A_GUEST else sentence
+        within_s = PROBING_WITHIN_S if question in PROBING else WITHIN_S
 
         def put() -> str:
             try:
                 return self._put(answer, arguments)
             except libvirt.libvirtError as error:
                 if not self._lost():
-                    raise sentence(error) from error
+                    raise told(error) from error
             try:
                 return self._put(answer, arguments)
             except libvirt.libvirtError as error:
-                raise sentence(error) from error
+                raise told(error) from error
 
         return self._patience.ask("libvirtd", within_s, put)
 
@@ -170,6 +192,21 @@ def sentence(error: libvirt.libvirtError) -> SourceError:
     if code in UNCLEAR or code is None:
         return Unreadable(f"libvirt: {words(error)}")
     return Refused(words(error))
+
+
+def refusal(error: libvirt.libvirtError) -> SourceError:
+    """Of a question whether libvirt lets a guest pass: nearly whatever it says is a no.
+
+    The codes of UNCLEAR are too wide here: "internal error: ..." is how QEMU's words come back.
+    """
+    code = error.get_error_code()
+    if code in TRANSIENT or code is None:
+        return Unreadable(f"libvirt: {words(error)}")
+    if code == libvirt.VIR_ERR_NO_SUPPORT:
+        return Impossible(words(error))
+    if code == libvirt.VIR_ERR_NO_DOMAIN:
+        return Absent(words(error))
+    return LibvirtRefused(words(error), code, error.get_error_domain())
 
 
 def unreached(error: libvirt.libvirtError) -> SourceError:
@@ -337,6 +374,27 @@ def _secret(secret: Any) -> dict[str, Any]:
     }
 
 
+def _begin(connection: Any, uuid: str, flags: str, parameters: str) -> str:
+    """The cookie alone: the XML of Begin holds the passwords of the guest's graphics."""
+    domain = connection.lookupByUUIDString(uuid)
+    _, cookie = entrypoints.begin(domain, int(flags), json.loads(parameters))
+    return cookie.rstrip(b"\0").decode()
+
+
+def _compare_cpu(
+    connection: Any, emulator: str, architecture: str, machine: str, virt_type: str, cpu: str
+) -> str:
+    connection.compareHypervisorCPU(
+        emulator or None,
+        architecture or None,
+        machine or None,
+        virt_type or None,
+        cpu,
+        libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE,
+    )
+    return ""
+
+
 QUESTIONS: dict[str, Callable[..., str]] = {
     "version": _version,
     "capabilities": _capabilities,
@@ -352,4 +410,6 @@ QUESTIONS: dict[str, Callable[..., str]] = {
     "pool-volumes": _pool_volumes,
     "volume": _volume,
     "secrets": _secrets,
+    "begin": _begin,
+    "compare-cpu": _compare_cpu,
 }

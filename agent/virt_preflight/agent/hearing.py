@@ -1,0 +1,60 @@
+"""What libvirt said when it was asked: facts like any others, in the words of our checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from virt_preflight.agent.check import Problem
+from virt_preflight.agent.depth import Depth
+from virt_preflight.agent.report import Phase, Side
+
+# A phase of a migration on one side: what an ask that libvirt did not refuse has decided.
+Part = tuple[Side, Phase]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One thing that does not agree, and the id of the check that it belongs to."""
+
+    check: str
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hearing:
+    """What came of one ask: at most one of `doubt` and `impossible` is not empty."""
+
+    # As an operator would name it: "libvirt's Begin phase".
+    ask: str
+    depth: Depth
+    said: tuple[Said, ...] = ()
+    # It was asked, or should have been, and there is no answer: why.
+    doubt: str = ""
+    # This host cannot be asked that at all: why. The answer is then a shallower one.
+    impossible: str = ""
+    # Parts that libvirt went through without a word, so that blockers left open there are none.
+    settles: frozenset[Part] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hearings:
+    """All that was asked for one guest on one host."""
+
+    heard: tuple[Hearing, ...]
+
+    def said(self) -> Iterator[tuple[Hearing, Said]]:
+        """Everything said, with the ask that it came from."""
+        for hearing in self.heard:
+            for said in hearing.said:
+                yield hearing, said
+
+    def reached(self, wanted: Depth) -> Depth:
+        """As deep as this host could be asked."""
+        impossible = [hearing.depth for hearing in self.heard if hearing.impossible]
+        return Depth(min([wanted, *(depth - 1 for depth in impossible)]))
+
+    def shallower_because(self) -> str:
+        """Why not as deep as wanted; empty when it is."""
+        reasons = [f"{one.ask}: {one.impossible}" for one in self.heard if one.impossible]
+        return "; ".join(dict.fromkeys(reasons))
