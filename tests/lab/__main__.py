@@ -1,4 +1,4 @@
-"""The lab at the command line: python -m tests.lab up|down|status|score|run|exec."""
+"""The lab at the command line: python -m tests.lab up|down|status|score|table|run|exec."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from tests.lab import hosts, roots
+from tests.lab import hosts, roots, tally
 from tests.lab.machine import LabError
 from tests.lab.scenarios import SCENARIOS
-from tests.lab.score import ask_cli, score_all
+from tests.lab.score import DEPTHS, ask_cli
 
 
 def main() -> int:
@@ -29,8 +29,9 @@ def main() -> int:
         if name == "run":
             scoring.add_argument("scenarios", nargs="+", metavar="SCENARIO")
         scoring.add_argument("--truth-only", action="store_true", help="do not ask, only migrate")
-        scoring.add_argument("--depth", action="append", default=None, help="facts, libvirt, ...")
+        scoring.add_argument("--depth", action="append", choices=DEPTHS, help="(default: all)")
         scoring.add_argument("--keep", action="store_true", help="leave the lab up")
+    commands.add_parser("table", help="the last score as Markdown")
     commands.add_parser("scenarios", help="list the scenarios")
     told = parser.parse_args()
     try:
@@ -85,11 +86,11 @@ def score(told: argparse.Namespace) -> int:
     if lab is None:
         lab = hosts.up(wheels=None if told.truth_only else roots.wheels, tell=tell)
     try:
-        counted = score_all(
+        counted = tally.score_all(
             lab,
             [known[name] for name in wanted],
             ask=None if told.truth_only else ask_cli,
-            depths=told.depth or ["facts"],
+            depths=told.depth or DEPTHS,
         )
     finally:
         if brought_up and not told.keep:
@@ -98,6 +99,11 @@ def score(told: argparse.Namespace) -> int:
     if told.command == "score":
         counted.write()
     return 0 if all(outcome.as_meant is None for outcome in counted.outcomes) else 1
+
+
+def table(_: argparse.Namespace) -> int:
+    print(*tally.table(tally.kept()), sep="\n")
+    return 0
 
 
 def scenarios(_: argparse.Namespace) -> int:
@@ -127,6 +133,7 @@ COMMANDS = {
     "exec": execute,
     "run": score,
     "score": score,
+    "table": table,
     "scenarios": scenarios,
 }
 

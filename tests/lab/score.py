@@ -1,4 +1,4 @@
-"""Asks for a verdict, then really migrates, and counts how often the verdict was true.
+"""Asks for a verdict, then really migrates, and says how the two agree.
 
 One scenario after the other on the same hosts: arrange it, ask at each depth (with a look at both
 hosts before and after), let `virsh migrate` say the truth, and put everything back.
@@ -19,21 +19,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jsonschema
 
 from tests.lab import faults, guests, traces
 from tests.lab.faults import Fault
 from tests.lab.hosts import RUNS, Host, Lab, attempt_beside, attempt_on, run_on, script_on
-from tests.lab.machine import CHECKOUT, LabError, Ran, has, pages_of_2m
+from tests.lab.machine import LabError, Ran, has, pages_of_2m
 from tests.lab.scenarios import Scenario, here
 
-REPORT = CHECKOUT / "build" / "lab-score.json"
 # Ten times what a migration of these guests takes; and past it the truth is "fails".
 TRUTH_WITHIN_S = 30
 ASK_WITHIN_S = 30
 TURN_WITHIN_S = 300  # several of the longest scenarios of another lab
+
+DEPTHS = ("facts", "libvirt", "trial", "rehearsal")  # from the shallowest
+# What a trial or a rehearsal takes down is gone by then, or it lasts.
+LASTING_S = 1.0
 
 Truth = Literal["migrates", "fails"]
 
@@ -42,13 +45,14 @@ Truth = Literal["migrates", "fails"]
 class Question:
     """What virt-preflight is asked."""
 
-    guest: str
+    guest: str  # empty for one that runs nowhere yet: its XML is among the options
     source: str
     destination: str
     options: tuple[str, ...]
     depth: str
 
 
+T = TypeVar("T")
 Ask = Callable[[Lab, Question], dict[str, Any]]
 
 
@@ -58,7 +62,7 @@ class Foretold:
 
     verdict: str
     checks: tuple[str, ...] = ()
-    ms: int = 0
+    ms: int = 0  # the dry run itself, without the start of the command
     whole: dict[str, Any] = field(default_factory=dict)
 
 
@@ -91,6 +95,17 @@ def agrees(verdict: str, truth: Truth) -> str:
     if verdict == "BLOCKED":
         return "yes" if truth == "fails" else "false alarm"
     return "unsure"
+
+
+def fault_of(scenario: Scenario, depth: str, said: Foretold, truth: Truth) -> str | None:
+    """What is wrong with an answer, if it is not what that depth has to know."""
+    agreed = agrees(said.verdict, truth)
+    early = DEPTHS.index(depth) < DEPTHS.index(scenario.told_from)
+    if agreed == "yes" or (agreed == "missed" and early):
+        return None
+    if agreed == "unsure" and scenario.unsure_ok and (early or scenario.told_from == DEPTHS[0]):
+        return None
+    return f"{depth}: {agreed}: {said.verdict} for {', '.join(said.checks) or 'no reason'}"
 
 
 # -------------------------------------------------------------------------------- one scenario
@@ -176,30 +191,17 @@ def in_turn(lab: Lab, scenario: Scenario, *, ask: Ask | None, depths: Sequence[s
         arrange(source, scenario.on_source)
         arrange(destination, scenario.on_destination)
         make_disks(guest, source, destination)
-        guests.start(source, guest, lab)
+        if scenario.runs == "source":
+            guests.start(source, guest, lab)
         arrange(source, scenario.then_on_source)
         arrange(destination, scenario.then_on_destination)
-        rewritten = rewrite(lab, scenario, source, guest)
+        rewritten = written(lab, scenario, source, destination)
         if ask is not None:
-            xml = ("--xml", str(rewritten)) if rewritten else ()
-            for depth in depths:
-                looked = both(traces.snapshot, two)
-                began = time.monotonic()
-                answer = ask(
-                    lab,
-                    Question(
-                        guest=guest.name,
-                        source=source.name,
-                        destination=destination.name,
-                        options=(*scenario.mode, *scenario.options, *xml),
-                        depth=depth,
-                    ),
-                )
-                took = round((time.monotonic() - began) * 1000)
-                for host, was, now in zip(two, looked, both(traces.snapshot, two), strict=True):
-                    found += [f"{depth} {host.name}: {x}" for x in traces.differences(was, now)]
-                foretold[depth] = verdict_in(answer, destination.name, took)
-        truth, error = real_migration(lab, scenario, rewritten)
+            foretold, found = ask_each(lab, scenario, rewritten, ask=ask, depths=depths)
+        if scenario.runs == "source":
+            truth, error = real_migration(lab, scenario, rewritten)
+        else:
+            truth, error = real_start(lab, scenario)
     finally:
         put_back(lab, scenario, guest, done, pages)
     after = both(traces.snapshot, two)
@@ -219,7 +221,59 @@ def in_turn(lab: Lab, scenario: Scenario, *, ask: Ask | None, depths: Sequence[s
     )
 
 
-def both(look: Callable[[Host], traces.Snapshot], two: Sequence[Host]) -> list[traces.Snapshot]:
+def ask_each(
+    lab: Lab, scenario: Scenario, rewritten: Path | None, *, ask: Ask, depths: Sequence[str]
+) -> tuple[dict[str, Foretold], list[str]]:
+    """Ask at each depth; what was said, and the traces that asking left.
+
+    What a host looks like after one depth is what it looked like before the next.
+    """
+    two = (lab[scenario.source], lab[scenario.destination])
+    xml = ("--xml", str(rewritten)) if rewritten else ()
+    foretold: dict[str, Foretold] = {}
+    found: list[str] = []
+    watchers = [traces.Watcher(host) for host in two]
+    try:
+        looked = both(traces.Watcher.look, watchers)
+        for depth in depths:
+            question = Question(
+                guest=scenario.guest.name if scenario.runs == "source" else "",
+                source=scenario.source,
+                destination=scenario.destination,
+                options=(*scenario.mode, *scenario.options, *xml),
+                depth=depth,
+            )
+            foretold[depth] = verdict_in(ask(lab, question), scenario.destination)
+            now = both(traces.Watcher.look, watchers)
+            left = differing(scenario, depth, looked, now)
+            if left and depth in traces.DEEP:
+                time.sleep(LASTING_S)
+                now = both(traces.Watcher.look, watchers)
+                left = differing(scenario, depth, looked, now)
+            found += left
+            looked = now
+    finally:
+        for watcher in watchers:
+            watcher.end()
+    return foretold, found
+
+
+def differing(
+    scenario: Scenario,
+    depth: str,
+    before: Sequence[traces.Snapshot],
+    after: Sequence[traces.Snapshot],
+) -> list[str]:
+    """The traces on both hosts, each with the depth and the host that it is of."""
+    names = (scenario.source, scenario.destination)
+    return [
+        f"{depth} {name}: {line}"
+        for side, name, was, now in zip(traces.SIDES, names, before, after, strict=True)
+        for line in traces.traces(was, now, depth=depth, side=side, guest=scenario.guest.name)
+    ]
+
+
+def both(look: Callable[[T], traces.Snapshot], two: Sequence[T]) -> list[traces.Snapshot]:
     with ThreadPoolExecutor(max_workers=2) as pool:
         return list(pool.map(look, two))
 
@@ -242,19 +296,34 @@ def make_disks(guest: guests.Guest, source: Host, destination: Host) -> None:
             script_on(destination, guests.making(disk))
 
 
-def rewrite(lab: Lab, scenario: Scenario, source: Host, guest: guests.Guest) -> Path | None:
-    """The XML that the destination is to have, where it is not the guest's own."""
-    if not scenario.rewrite:
+def written(lab: Lab, scenario: Scenario, source: Host, destination: Host) -> Path | None:
+    """The XML that the destination is to have, where it is not what the source would send."""
+    guest = scenario.guest
+    if scenario.runs == "nowhere":
+        xml, place = guests.domain_xml(guest, lab), destination
+    elif scenario.rewrite:
+        xml, place = run_on(source, ["virsh", "-q", "dumpxml", "--migratable", guest.name]), source
+    else:
         return None
-    xml = run_on(source, ["virsh", "-q", "dumpxml", "--migratable", guest.name])
     for old, new in scenario.rewrite:
         if old not in xml:
             raise LabError(f"{scenario.id}: nothing to rewrite, there is no {old!r} in\n{xml}")
         xml = xml.replace(old, new, 1)
     path = lab.run / f"{guest.name}.xml"
     path.write_text(xml)
-    (source.files / "tmp" / f"{guest.name}.xml").write_text(xml)
+    (place.files / "tmp" / f"{guest.name}.xml").write_text(xml)
     return path
+
+
+def real_start(lab: Lab, scenario: Scenario) -> tuple[Truth, str]:
+    """What the destination says of a guest that runs nowhere: it is started there, and stays."""
+    name = scenario.guest.name
+    ran = attempt_on(
+        lab[scenario.destination],
+        ["virsh", "-q", "create", "--paused", f"/tmp/{name}.xml"],
+        within_s=TRUTH_WITHIN_S,
+    )
+    return ("migrates", "") if ran.code == 0 else ("fails", ran.said)
 
 
 def real_migration(lab: Lab, scenario: Scenario, rewritten: Path | None) -> tuple[Truth, str]:
@@ -313,9 +382,9 @@ def ask_cli(lab: Lab, question: Question) -> dict[str, Any]:
     argv = [
         str(program),
         "check",
-        question.guest,
+        *((question.guest, "--from", question.source) if question.guest else ()),
         *("--fleet", str(lab.run / "fleet.toml")),
-        *("--from", question.source, "--to", question.destination),
+        *("--to", question.destination),
         # A libvirtd that sees an emulator for the first time probes it, which takes seconds.
         *("--depth", question.depth, "-o", "json", "--timeout", "15"),
         *asked(question.options),
@@ -365,7 +434,7 @@ def schema() -> dict[str, Any]:
     return found
 
 
-def verdict_in(answer: dict[str, Any], destination: str, took_ms: int) -> Foretold:
+def verdict_in(answer: dict[str, Any], destination: str) -> Foretold:
     for host in answer.get("hosts", ()):
         if host.get("host") == destination:
             named = [finding["check"] for finding in host.get("findings", ())]
@@ -376,124 +445,6 @@ def verdict_in(answer: dict[str, Any], destination: str, took_ms: int) -> Foreto
             ]
             verdict = str(host["verdict"])
             checks = weighty if verdict == "BLOCKED" else named
-            return Foretold(verdict=verdict, checks=tuple(checks), ms=took_ms, whole=answer)
+            took = int(answer["tookMs"])
+            return Foretold(verdict=verdict, checks=tuple(checks), ms=took, whole=answer)
     raise LabError(f"the answer does not speak of {destination}: {json.dumps(answer)[:300]}")
-
-
-# --------------------------------------------------------------------------------------- many
-
-
-@dataclass(slots=True)
-class Score:
-    """What has been counted so far."""
-
-    lab: Lab
-    outcomes: list[Outcome] = field(default_factory=list)
-    skipped: list[tuple[Scenario, str]] = field(default_factory=list)
-
-    def lines(self) -> list[str]:
-        """The score, as it is printed."""
-        fail = [outcome for outcome in self.outcomes if outcome.truth == "fails"]
-        said = f"{len(self.outcomes)} scenarios under {self.lab.accelerator.upper()}"
-        lines = [f"{said}: {len(fail)} fail, {len(self.outcomes) - len(fail)} migrate"]
-        for depth in sorted({depth for outcome in self.outcomes for depth in outcome.depths}):
-            lines += self.lines_of(depth)
-        for outcome in self.outcomes:
-            if outcome.as_meant:
-                lines.append(f"  not as meant: {outcome.scenario.id}: {outcome.as_meant}")
-            lines += [f"  trace: {outcome.scenario.id}: {trace}" for trace in outcome.traces]
-            lines += [f"  left over: {outcome.scenario.id}: {left}" for left in outcome.leftovers]
-        lines += [f"  SKIPPED {scenario.id}: {why}" for scenario, why in self.skipped]
-        return lines
-
-    def lines_of(self, depth: str) -> list[str]:
-        asked = [outcome for outcome in self.outcomes if depth in outcome.depths]
-        by: dict[str, list[Outcome]] = {"yes": [], "missed": [], "false alarm": [], "unsure": []}
-        for outcome in asked:
-            by[agrees(outcome.depths[depth].verdict, outcome.truth)].append(outcome)
-        failing = [outcome for outcome in asked if outcome.truth == "fails"]
-        foretold = sum(outcome.truth == "fails" for outcome in by["yes"])
-        slowest = max((outcome.depths[depth].ms for outcome in asked), default=0)
-        lines = [
-            (
-                f"{depth}: {foretold} of {len(failing)} failures foretold, "
-                f"{len(by['missed'])} missed, {len(by['false alarm'])} false alarms, "
-                f"{len(by['unsure'])} unsure; slowest answer {slowest} ms"
-            )
-        ]
-        for kind in ("missed", "false alarm", "unsure"):
-            for outcome in by[kind]:
-                checks = ", ".join(outcome.depths[depth].checks)
-                lines.append(f"  {kind}: {outcome.scenario.id}: {outcome.error or checks}")
-        for outcome in by["yes"]:
-            wanted, named = set(outcome.scenario.checks), set(outcome.depths[depth].checks)
-            if outcome.truth == "fails" and wanted and not wanted & named:
-                lines.append(
-                    f"  by another check: {outcome.scenario.id}: wanted "
-                    f"{', '.join(sorted(wanted))}, found {', '.join(sorted(named))}"
-                )
-        return lines
-
-    def write(self, path: Path = REPORT) -> None:
-        """The score for other programs."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps([as_json(outcome) for outcome in self.outcomes], indent=1))
-
-
-def as_json(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "scenario": outcome.scenario.id,
-        "from": outcome.scenario.source,
-        "to": outcome.scenario.destination,
-        "truth": outcome.truth,
-        "error": outcome.error,
-        "depths": {
-            depth: {"verdict": said.verdict, "checks": list(said.checks), "ms": said.ms}
-            for depth, said in outcome.depths.items()
-        },
-        "traces": list(outcome.traces),
-    }
-
-
-def line_of(outcome: Outcome) -> str:
-    """One scenario on one line."""
-    said = " ".join(
-        f"{depth}={foretold.verdict}({agrees(foretold.verdict, outcome.truth)})"
-        for depth, foretold in outcome.depths.items()
-    )
-    way = f"{outcome.scenario.source}->{outcome.scenario.destination}"
-    mark = "?" if outcome.as_meant else "!" if outcome.traces or outcome.leftovers else " "
-    return (
-        f"{mark} {outcome.scenario.id:32} {way} {outcome.truth:8} {outcome.seconds:4.1f}s "
-        f"{said} {outcome.error[:150]}"
-    ).rstrip()
-
-
-def score_all(
-    lab: Lab,
-    scenarios: Sequence[Scenario],
-    *,
-    ask: Ask | None = ask_cli,
-    depths: Sequence[str] = ("facts",),
-    tell: Callable[[str], None] = print,
-) -> Score:
-    """All of them, one line each; a scenario that breaks the lab is told of and skipped."""
-    score = Score(lab=lab)
-    for scenario in scenarios:
-        if why := why_skipped(scenario, lab):
-            score.skipped.append((scenario, why))
-            tell(f"- {scenario.id}: SKIPPED: {why}")
-            continue
-        try:
-            outcome = play(lab, scenario, ask=ask, depths=depths)
-        except LabError as error:
-            score.skipped.append((scenario, f"the lab could not play it: {error}"))
-            tell(f"X {scenario.id}: {error}")
-            continue
-        score.outcomes.append(outcome)
-        tell(line_of(outcome))
-        for extra in (*outcome.traces, *outcome.leftovers):
-            tell(f"    {extra}")
-        if outcome.as_meant:
-            tell(f"    {outcome.as_meant}")
-    return score

@@ -2,7 +2,7 @@
 
 `pytest -m lab` as root. Where no lab can be, all of it is skipped, loudly; with
 VIRT_PREFLIGHT_LAB_REQUIRED=1 that fails instead. VIRT_PREFLIGHT_LAB_DEPTHS=facts,libvirt asks at
-several depths, VIRT_PREFLIGHT_LAB_TRUTH_ONLY=1 at none.
+these depths only, VIRT_PREFLIGHT_LAB_TRUTH_ONLY=1 at none.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from tests.lab import hosts, roots
 from tests.lab.hosts import Lab
 from tests.lab.machine import LabError, why_not
 from tests.lab.scenarios import SCENARIOS, Scenario
-from tests.lab.score import Outcome, Score, agrees, ask_cli, misshapen, play, why_skipped
+from tests.lab.score import DEPTHS as ALL
+from tests.lab.score import Outcome, ask_cli, fault_of, misshapen, play, why_skipped
+from tests.lab.tally import Score
 from virt_preflight.agent.catalogue import catalogue
 
 pytestmark = pytest.mark.lab
 
-DEPTHS = tuple(os.environ.get("VIRT_PREFLIGHT_LAB_DEPTHS", "facts").split(","))
+DEPTHS = tuple(os.environ.get("VIRT_PREFLIGHT_LAB_DEPTHS", ",".join(ALL)).split(","))
 TRUTH_ONLY = os.environ.get("VIRT_PREFLIGHT_LAB_TRUTH_ONLY") == "1"
 REQUIRED = os.environ.get("VIRT_PREFLIGHT_LAB_REQUIRED") == "1"
 
@@ -92,15 +94,8 @@ def test_the_verdict_is_true(scenario: Scenario, lab: Lab, score: Score) -> None
     assert outcome.as_meant is None, outcome.as_meant
     for depth, said in outcome.depths.items():
         assert misshapen(said.whole) == [], f"{depth}: the JSON is not as published"
-        agreed = agrees(said.verdict, outcome.truth)
-        if agreed == "unsure" and scenario.unsure_ok:
-            agreed = "yes"
-        if agreed == "missed" and scenario.beyond_facts and depth == "facts":
-            agreed = "yes"
-        assert agreed == "yes", (
-            f"{depth}: {agreed}: {said.verdict} for {', '.join(said.checks) or 'no reason'}; "
-            f"truth: {outcome.truth} {outcome.error}"
-        )
+        wrong = fault_of(scenario, depth, said, outcome.truth)
+        assert wrong is None, f"{wrong}; truth: {outcome.truth} {outcome.error}"
     assert list(outcome.traces) == [], "asking left traces"
     assert list(outcome.leftovers) == [], "the hosts are not clean for the next scenario"
 

@@ -162,7 +162,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         on_source=(faults.secret(SECRET),),
         on_destination=(faults.secret(SECRET, "another"),),
         says="Invalid password, cannot unlock any keyslot",
-        beyond_facts="only whoever tries the passphrase knows whether it fits",
+        told_from="trial",
+        beyond="only whoever tries the passphrase knows whether it fits",
     ),
     migrates("disk-secret", guest=guest(disks=(LUKS,)), **both(faults.secret(SECRET))),
     fails(

@@ -26,6 +26,8 @@ class Scenario:
 
     id: str
     guest: Guest = NOBODY_IN_PARTICULAR
+    # One that cannot run here at all is asked about by its XML, and the truth is a start there.
+    runs: Literal["source", "nowhere"] = "source"
     source: str = "h1"
     destination: str = "h2"
     on_source: tuple[Fault, ...] = ()  # before the guest starts
@@ -41,8 +43,9 @@ class Scenario:
     checks: tuple[str, ...] = ()  # any of them should foretell it
     says: str = ""  # a part of the real migration's error
     needs: tuple[str, ...] = ()
-    unsure_ok: str = ""  # why nobody could be sure beforehand
-    beyond_facts: str = ""  # why facts say nothing of it, and the shallowest depth may miss it
+    told_from: str = "facts"  # the shallowest depth that has to foretell it
+    beyond: str = ""  # why shallower ones cannot
+    unsure_ok: str = ""  # why nobody could be sure beforehand (or, with `told_from`, before that)
 
 
 def both(*arranged: Fault) -> dict[str, tuple[Fault, ...]]:

@@ -77,7 +77,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         "hostname-unknown-to-source",
         on_destination=(faults.hostname("nowhere", own="h2"),),
         says="Unable to resolve address 'nowhere'",
-        beyond_facts="the source is not told the name that the destination has for itself",
+        told_from="rehearsal",
+        beyond="the source is not told the name that the destination has for itself",
     ),
     migrates(
         "hostname-unknown-but-uri-given",
