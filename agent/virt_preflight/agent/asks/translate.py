@@ -1,6 +1,6 @@
 """libvirt's errors, and QEMU's that it quotes, as our checks: the same fault, the same id.
 
-Pure. The table itself is `wordings.py`; here it is found out who speaks. A text that the table
+Pure. The table itself is `wordings/`; here it is found out who speaks. A text that the table
 does not know is no check's, and stands as `libvirt.refused`.
 """
 
@@ -10,15 +10,16 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from virt_preflight.agent.asks.wording import Wording, read
 from virt_preflight.agent.asks.wordings import WORDINGS
 
-# Longer than any message that a libvirt before 10 can make (1024 bytes), and short enough for the
-# patterns: what is cut off may be the part that decides, and then the text is not known.
+# The longest in the lab has 417 bytes. What is cut off may be the part that decides, and then the
+# text is not known.
 _MOST_READ = 4096
-_MOST_LINES = 64
-_MOST_COLONS = 32
+# A log has a few lines, and a file's name few colons: past this nobody honest speaks.
+_MOST_HEARD = 128
 
 # virErrorNumber and virErrorDomain, libvirt/virterror.h: numbers never change.
 VIR_ERR_HOOK_SCRIPT_FAILED = 70
@@ -59,6 +60,7 @@ _LOG = re.compile(
 )
 _COMMAND = re.compile(r"unable to execute QEMU command '([a-z_-]{1,64})': ([^\n]+)")
 _COPY = re.compile(r"migration of disk [^\s']{1,64} failed: ([^\n]+)")
+_JOB = re.compile(r"job '[a-z ]{1,64}' failed: ([^\n]+)")
 _REASONS = re.compile(r"cannot migrate domain: ([^\n]+)")
 # A child of libvirtd, between fork and exec, prints errors as libvirt does on a terminal.
 _BEFORE_EXEC = re.compile(
@@ -72,7 +74,7 @@ _BOTH_HOSTS = re.compile(
 
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]{8,20}(?:Z|[+-]\d\d:?\d\d)? (?:[^\s:]{1,128}: )?")
 _PROGRAM = re.compile(r"[^\s:]{0,64}(?:qemu|kvm)[^\s:]{0,64}: ")
-_OPTION = re.compile(r"(-[a-z][a-z-]{0,32}) (?=\S)")
+_OPTION = re.compile(r"(-[a-z][a-z0-9_-]{0,32}) (?=\S)")
 _CHARDEV = re.compile(r"(?:[a-z_-]{1,32},)?id=([\w-]{1,64})")
 # libvirt's names of character devices (aliases), for what they serve, where it is no port.
 _SERVED_BY_CHARDEV = (
@@ -85,12 +87,17 @@ _SERVED_BY_CHARDEV = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translation:
-    """The check that an error belongs to, with what the text tells in the check's own style."""
+    """The check that an error belongs to, with what the text tells in the check's own style.
+
+    `alike` are checks of other faults in the very same words: where facts speak of one of them,
+    it is that.
+    """
 
     check: str
     subject: str = ""
     wanted: str = ""
     found: str = ""
+    alike: tuple[str, ...] = ()
 
 
 def translate(code: int, domain: int, words: str) -> Translation | None:
@@ -109,7 +116,7 @@ def translate(code: int, domain: int, words: str) -> Translation | None:
 
 
 def _translated(words: str) -> Translation | None:
-    for speaker, said in heard(words):
+    for speaker, said in islice(heard(words), _MOST_HEARD):
         for wording in WORDINGS:
             if (filled := read(wording, speaker, said)) is not None:
                 return _as_check(wording, filled)
@@ -127,12 +134,14 @@ def heard(words: str) -> Iterator[tuple[str, str]]:
             yield from heard(both[2])
             yield from heard(both[1])
     elif log := _LOG.fullmatch(bare):
-        for line in log[1].split("\n")[:_MOST_LINES]:
+        for line in log[1].split("\n"):
             yield from _heard_in_log(line)
     elif command := _COMMAND.fullmatch(bare):
         yield f"command {command[1]}", command[2]
     elif copy := _COPY.fullmatch(bare):
         yield "copy", copy[1]
+    elif job := _JOB.fullmatch(bare):
+        yield "job", job[1]
     elif reasons := _REASONS.fullmatch(bare):
         yield from (("reason", reason.strip()) for reason in reasons[1].split("; "))
     elif before_exec := _BEFORE_EXEC.fullmatch(bare):
@@ -158,9 +167,7 @@ def _heard_in_log(line: str) -> Iterator[tuple[str, str]]:
     # Where arguments end nobody marks. Whoever gives a file a name with a colon in it cannot make
     # a text end otherwise than QEMU ended it, and the longest text that is known is taken.
     at = after.find(": ")
-    for _ in range(_MOST_COLONS):
-        if at < 0:
-            return
+    while at >= 0:
         yield _speaker(option[1], _arguments(after[:at])), after[at + 2 :]
         at = after.find(": ", at + 2)
 
@@ -197,11 +204,14 @@ def _speaker(option: str, arguments: Mapping[str, str]) -> str:
 
 def _as_check(wording: Wording, filled: Mapping[str, str]) -> Translation:
     # Lists of features come as "a,b".
-    named = {key: value.replace(",", ", ") if key == "features" else value
-             for key, value in filled.items()}
+    named = {
+        key: value.replace(",", ", ") if key == "features" else value
+        for key, value in filled.items()
+    }
     return Translation(
         check=wording.check,
         subject=wording.subject.format(**named),
         wanted=wording.wanted.format(**named),
         found=wording.found.format(**named),
+        alike=wording.alike,
     )

@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-# Longest that is read of one name: PATH_MAX is 4096, but libvirt before 10 cuts its messages at
-# 1024 bytes (VIR_ERROR_MAX_LENGTH, util/virerror.c).
+# Longest that is read of one name. Linux' PATH_MAX is 4096: longer paths make a text unknown.
 _MOST = 1024
 
 _PATTERN_BY_KIND: Mapping[str, str] = {
@@ -26,9 +25,29 @@ _PATTERN_BY_KIND: Mapping[str, str] = {
     "pci": r"[0-9a-f]{1,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]",
     # strerror(3): one short sentence without quotes and colons.
     "errno": r"[A-Z][^\n:'\"]{2,80}",
+    # Features of a CPU, "a,b"; and those that are too many, where ht alone is another matter.
+    "features": r"[\w.,-]{1,1024}",
+    "extra": r"(?!ht(?:\n|\Z))[\w.,-]{1,1024}",
+    # A port that is not libvirtd's: of its own TCP, of TLS, of SSH.
+    "port": r"(?!(?:16509|16514|22)')[0-9]{1,5}",
+    # A file that is no device of those that the kernel names by what they are for.
+    "file": rf"/(?!dev/(?:tty|parport|input/|dri/|hwrng))[^\n]{{0,{_MOST}}}",
+    # A file that is not about to be renamed.
+    "lasting": rf"(?![^'\n]{{0,{_MOST}}}\.new')[^'\n]{{1,{_MOST}}}",
+    # A device that QEMU does not migrate and that no check of its own looks for.
+    "device": rf"(?![^\s]{{0,{_MOST}}}/(?:vhost-user-fs|vfio-ap|vfio-ccw|vfio-pci)\Z)"
+    rf"[^\n]{{1,{_MOST}}}",
+    # Of a guest, all but its CPU.
+    "part": rf"(?!CPU )[^\n]{{1,{_MOST}}}",
     "text": rf"[^\n]{{1,{_MOST}}}",
     "rest": rf"[^\n]{{0,{_MOST}}}",
 }
+
+# What strerror(3) says most.
+ABSENT = "No such file or directory"
+DENIED = "Permission denied"
+TAKEN = "Address already in use"
+NOT_OURS = "Cannot assign requested address"
 
 _PLACE = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
@@ -43,22 +62,30 @@ class Wording:
     check: str
     says: tuple[str, ...]
     # Who says it: "libvirt"; "-..." the log of a QEMU that ended, "-vnc" of that option;
-    # "reason" why QEMU does not migrate; "command ..." a QEMU asked for that; "copy" of a disk.
+    # "reason" why QEMU does not migrate; "command ..." a QEMU asked for that; "copy" of a
+    # disk, "job" the migration itself.
     by: tuple[str, ...] = ("libvirt",)
     subject: str = ""
     wanted: str = ""
     found: str = ""
+    # Checks of other faults that are told in the same words.
+    alike: tuple[str, ...] = ()
 
 
 def read(wording: Wording, speaker: str, words: str) -> Mapping[str, str] | None:
     """What is filled in, or None when it is not these words."""
-    if not speaker.startswith(wording.by):
+    if not any(_is(speaker, one) for one in wording.by):
         return None
     for text in wording.says:
         # Most are told apart by their first words; only the others cost a pattern.
         if words.startswith(text.partition("{")[0]) and (match := pattern(text).fullmatch(words)):
             return match.groupdict()
     return None
+
+
+def _is(speaker: str, one: str) -> bool:
+    """`-blockdev` is each of its kinds, and `-` all that is said in QEMU's log."""
+    return speaker == one or speaker.startswith("-" if one == "-" else f"{one} ")
 
 
 @lru_cache(maxsize=1024)
