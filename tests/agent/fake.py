@@ -17,6 +17,7 @@ class FakeSource:
     texts: Mapping[str, str | SourceError] = field(default_factory=dict)
     # Hexadecimal; a path without an entry begins with nothing that anybody knows.
     heads: Mapping[str, str | SourceError] = field(default_factory=dict)
+    digests: Mapping[str, str | SourceError] = field(default_factory=dict)
     directories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     stats: Mapping[str, FileStat | SourceError] = field(default_factory=dict)
@@ -43,6 +44,9 @@ class FakeSource:
 
     def head(self, path: str) -> str:
         return given(self.heads.get(path, "00" * 16))
+
+    def digest(self, path: str) -> str:
+        return given(self.digests.get(path, Unreadable(path)))
 
     def names(self, path: str) -> tuple[str, ...]:
         return given(self.directories.get(path, Absent(path)))

@@ -81,6 +81,7 @@ def origin_of(question: Question, host: str) -> GuestOrigin:
 
     identity, versions, cpu = find(HostIdentity), find(HostVersions), find(HostCpu)
     seen_disks, seen_firmware = find(disks.SeenDisks), find(firmware.SeenFirmware)
+    identities = find(disks.SeenIdentities)
     features = None
     if cpu is not None:
         if isinstance(cpu.offered, Unknown):
@@ -99,6 +100,8 @@ def origin_of(question: Question, host: str) -> GuestOrigin:
             **(disks.guest_bytes(seen_disks) if seen_disks else {}),
             **(firmware.guest_bytes(seen_firmware) if seen_firmware else {}),
         },
+        identity_by_path=identities.by_path if identities else {},
+        backing_by_path=disks.backing_by_path(seen_disks) if seen_disks else {},
         pci_ids_by_address=pci_ids_by_address(question.value(Domain), question.store.source),
         unlearned={
             **unlearned,

@@ -11,7 +11,7 @@ from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.description import HostDescription
 from virt_preflight.agent.dryrun import Asked
 from virt_preflight.agent.options import MigrationOptions
-from virt_preflight.agent.origin import GuestOrigin
+from virt_preflight.agent.origin import FileIdentity, GuestOrigin
 from virt_preflight.agent.report import (
     Capacity,
     Claims,
@@ -118,6 +118,19 @@ def origin(message: guest_pb2.GuestOrigin) -> GuestOrigin:
         pci_ids_by_address={
             device.address: device.vendor_product for device in message.pci_devices
         },
+        identity_by_path={
+            file.path: FileIdentity(
+                file_system=file.identity.file_system,
+                inode=file.identity.inode,
+                born_ns=file.identity.born_ns,
+                serial=file.identity.serial,
+            )
+            for file in message.files
+            if file.HasField("identity")
+        },
+        backing_by_path={file.path: file.backing for file in message.files if file.backing},
+        digest_by_path={file.path: file.sha256 for file in message.files if file.sha256},
+        lock_manager=message.lock_manager,
         begin_cookie=message.begin_cookie,
         unlearned={left.fact: left.why for left in message.unlearned},
     )
@@ -130,10 +143,8 @@ def origin_message(found: GuestOrigin) -> guest_pb2.GuestOrigin:
         versions=guest_pb2.HostVersions(
             libvirt=found.libvirt_version or 0, qemu=found.qemu_version or 0
         ),
-        files=[
-            guest_pb2.OriginFile(path=path, size_bytes=size)
-            for path, size in sorted(found.bytes_by_path.items())
-        ],
+        files=[_origin_file(path, found) for path in sorted(found.paths)],
+        lock_manager=found.lock_manager,
         pci_devices=[
             guest_pb2.OriginPciDevice(address=address, vendor_product=ids)
             for address, ids in sorted(found.pci_ids_by_address.items())
@@ -146,6 +157,24 @@ def origin_message(found: GuestOrigin) -> guest_pb2.GuestOrigin:
         message.host_model.vendor = found.host_model_vendor or ""
         message.host_model.features.extend(sorted(found.host_model_features))
     return message
+
+
+def _origin_file(path: str, found: GuestOrigin) -> guest_pb2.OriginFile:
+    identity = found.identity_by_path.get(path)
+    return guest_pb2.OriginFile(
+        path=path,
+        size_bytes=found.bytes_by_path.get(path),
+        identity=guest_pb2.FileIdentity(
+            file_system=identity.file_system,
+            inode=identity.inode,
+            born_ns=identity.born_ns,
+            serial=identity.serial,
+        )
+        if identity
+        else None,
+        sha256=found.digest_by_path.get(path, ""),
+        backing=found.backing_by_path.get(path, ""),
+    )
 
 
 def unlearned(why_by_fact: Mapping[str, str]) -> list[guest_pb2.Unlearned]:

@@ -98,3 +98,35 @@ def test_a_user_keeps_his_own_group_beside_the_one_that_is_named() -> None:
     own = files.look_up("games", "")
     assert games.gid != own.gid
     assert {games.gid, own.gid} <= set(games.groups)
+
+
+def test_a_file_stays_made_when_it_was_made(place: Path) -> None:
+    path = place / "image"
+    path.touch()
+    made = files.stat_of(str(path)).born_ns
+    path.write_bytes(b"x")
+    os.utime(path, (1, 1))
+    assert files.stat_of(str(path)).born_ns == made
+    path.rename(place / "away")
+    path.touch()
+    assert files.stat_of(str(path)).inode != files.stat_of(str(place / "away")).inode
+
+
+def test_a_files_content_has_a_digest_that_is_as_sha256sum_prints_it(place: Path) -> None:
+    path = place / "kernel"
+    path.write_bytes(b"abc")
+    assert files.digest(str(path)) == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
+    before = files.file_key(str(path))
+    path.write_bytes(b"abd")
+    os.utime(path, ns=(1, 1))
+    assert files.file_key(str(path)) != before
+
+
+def test_only_files_that_are_not_large_are_read_through(place: Path) -> None:
+    path = place / "disk"
+    path.touch()
+    os.truncate(path, files.DIGEST_AT_MOST + 1)
+    with pytest.raises(Unreadable, match="64 MiB"):
+        files.digest(str(path))

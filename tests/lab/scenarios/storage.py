@@ -197,4 +197,49 @@ SCENARIOS: tuple[Scenario, ...] = (
         migrates(f"cdrom-{policy}", guest=iso(policy), options=())
         for policy in ("requisite", "optional")
     ),
+    # One path, two files: libvirt does not look, and the guest finds another disk under its feet.
+    migrates(
+        "disk-another-file",
+        guest=guest(disks=(replace(OWN, on="both"),)),
+        checks=("disks.another-file",),
+    ),
+    fails(
+        "copy-onto-itself",
+        "disks.copy-onto-itself",
+        guest=guest(disks=(DISK,)),
+        options=("--unsafe", "--copy-storage-all"),
+        says="'block-export-add': Block node is read-only",
+    ),
+    # bindfs hands on no locks, so nobody stops the two QEMUs that now write to one image.
+    migrates(
+        "copy-onto-itself-cluster",
+        guest=guest(disks=(CLUSTERED,)),
+        options=("--copy-storage-all",),
+        checks=("disks.copy-onto-itself",),
+        unsure_ok="a FUSE file system does not tell when a file was made, only its inode number",
+    ),
+    fails(
+        "copy-onto-itself-raw",
+        "disks.copy-onto-itself",
+        guest=guest(disks=(replace(DISK, path=f"{SHARED}/@name.raw", format="raw"),)),
+        options=("--unsafe", "--copy-storage-all"),
+        says="'block-export-add': Block node is read-only",
+    ),
+    # What lies in the base alone is not copied, and nobody says so.
+    migrates(
+        "copy-inc-onto-flat",
+        guest=guest(disks=(replace(OWN, backing=f"{IMAGES}/@name-lower.qcow2"),)),
+        options=("--copy-storage-inc",),
+        on_destination=(faults.image(OWN.path),),
+        checks=("disks.copy-without-base",),
+    ),
+    migrates(
+        "copy-inc-onto-overlay",
+        guest=guest(disks=(replace(OWN, backing=f"{IMAGES}/@name-lower.qcow2"),)),
+        options=("--copy-storage-inc",),
+        on_destination=(
+            faults.image(f"{IMAGES}/@name-lower.qcow2"),
+            faults.overlay(OWN.path, f"{IMAGES}/@name-lower.qcow2"),
+        ),
+    ),
 )

@@ -66,6 +66,8 @@ class FileStat:
     rdev: str = ""
     # When the inode last changed (st_ctime), as a file does that a package replaced; 0: not told.
     changed_s: float = 0.0
+    # When the file was made (stx_btime of statx(2)), which nothing changes; 0: not told.
+    born_ns: int = 0
 
 
 class Want(Enum):
@@ -91,6 +93,9 @@ class Source(Protocol):
 
     def head(self, path: str) -> str:
         """The first 16 bytes of a file or block device, in hexadecimal; all of a shorter one."""
+
+    def digest(self, path: str) -> str:
+        """SHA-256 of a regular file of at most 64 MiB, in hexadecimal."""
 
     def names(self, path: str) -> tuple[str, ...]:
         """The names in a directory, sorted."""

@@ -36,6 +36,7 @@ FORM_BY_VERB: Mapping[str, Any] = {
     "may": bool,
     "file_system": str,
     "head": str,
+    "digest": str,
     "image_alone": str,
     "user": User,
     "reach": None,
@@ -90,6 +91,10 @@ class Verbs:
     def head(self, path: str) -> str:
         """See Source."""
         return self._answer(str, "head", path)
+
+    def digest(self, path: str) -> str:
+        """See Source."""
+        return self._answer(str, "digest", path)
 
     def names(self, path: str) -> tuple[str, ...]:
         """See Source."""

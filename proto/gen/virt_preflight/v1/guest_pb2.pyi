@@ -98,10 +98,13 @@ class GuestOrigin(_message.Message):
     PCI_DEVICES_FIELD_NUMBER: _builtins.int
     UNLEARNED_FIELD_NUMBER: _builtins.int
     BEGIN_COOKIE_FIELD_NUMBER: _builtins.int
+    LOCK_MANAGER_FIELD_NUMBER: _builtins.int
     begin_cookie: _builtins.bytes
     """The migration cookie of libvirt's Begin phase, which holds no secrets: what a destination's
     Prepare phase is given beside the domain XML. Empty when Begin was not asked or refused.
     """
+    lock_manager: _builtins.str
+    """lock_manager of qemu.conf, "nop" when it is not set; empty when not known."""
     @_builtins.property
     def host(self) -> Global___HostIdentity: ...
     @_builtins.property
@@ -134,10 +137,11 @@ class GuestOrigin(_message.Message):
         pci_devices: _abc.Iterable[Global___OriginPciDevice] | None = ...,
         unlearned: _abc.Iterable[Global___Unlearned] | None = ...,
         begin_cookie: _builtins.bytes = ...,
+        lock_manager: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "host_model", b"host_model", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_cookie", b"begin_cookie", "files", b"files", "host", b"host", "host_model", b"host_model", "pci_devices", b"pci_devices", "unlearned", b"unlearned", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_cookie", b"begin_cookie", "files", b"files", "host", b"host", "host_model", b"host_model", "lock_manager", b"lock_manager", "pci_devices", b"pci_devices", "unlearned", b"unlearned", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -221,24 +225,71 @@ class OriginFile(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    BACKING_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     size_bytes: _builtins.int
     """Size that the guest sees in bytes (the virtual size of an image); absent when not known."""
+    sha256: _builtins.str
+    """SHA-256 in hexadecimal of a file that QEMU reads once, as a kernel; empty when not known."""
+    backing: _builtins.str
+    """Path of the image that lies below this one; empty when none does, or none that is a file."""
+    @_builtins.property
+    def identity(self) -> Global___FileIdentity:
+        """Absent when the source could tell nothing of it that another host would understand."""
+
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         size_bytes: _builtins.int | None = ...,
+        identity: Global___FileIdentity | None = ...,
+        sha256: _builtins.str = ...,
+        backing: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "identity", b"identity", "size_bytes", b"size_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "path", b"path", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "backing", b"backing", "identity", b"identity", "path", b"path", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__size_bytes: _TypeAlias = _typing.Literal["size_bytes"]  # noqa: Y015
     _WhichOneofArgType__size_bytes: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__size_bytes) -> _WhichOneofReturnType__size_bytes | None: ...
 
 Global___OriginFile: _TypeAlias = OriginFile  # noqa: Y015
+
+@_typing.final
+class FileIdentity(_message.Message):
+    """What tells a file or a device from another one of the same path."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_SYSTEM_FIELD_NUMBER: _builtins.int
+    INODE_FIELD_NUMBER: _builtins.int
+    BORN_NS_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    file_system: _builtins.str
+    """Type of the file system as the kernel has it; empty for a block device."""
+    inode: _builtins.int
+    born_ns: _builtins.int
+    """When the file was made, in nanoseconds since the epoch; 0 when not told."""
+    serial: _builtins.str
+    """Of a block device: what its storage calls it, as "naa.600..." or the UUID of a logical volume."""
+    def __init__(
+        self,
+        *,
+        file_system: _builtins.str = ...,
+        inode: _builtins.int = ...,
+        born_ns: _builtins.int = ...,
+        serial: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["born_ns", b"born_ns", "file_system", b"file_system", "inode", b"inode", "serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileIdentity: _TypeAlias = FileIdentity  # noqa: Y015
 
 @_typing.final
 class OriginPciDevice(_message.Message):
@@ -374,6 +425,7 @@ class Questions(_message.Message):
     SKIP_FIELD_NUMBER: _builtins.int
     WAIVE_FIELD_NUMBER: _builtins.int
     MAX_AGE_FIELD_NUMBER: _builtins.int
+    ALLOW_FIELD_NUMBER: _builtins.int
     depth: Global___Depth.ValueType
     @_builtins.property
     def only(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -391,6 +443,10 @@ class Questions(_message.Message):
         Absent: the agent's own pace.
         """
 
+    @_builtins.property
+    def allow(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What a rehearsal may touch, though others will notice: "hooks", "open-vswitch"."""
+
     def __init__(
         self,
         *,
@@ -399,10 +455,11 @@ class Questions(_message.Message):
         skip: _abc.Iterable[_builtins.str] | None = ...,
         waive: _abc.Iterable[_builtins.str] | None = ...,
         max_age: _duration_pb2.Duration | None = ...,
+        allow: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "max_age", b"max_age", "only", b"only", "skip", b"skip", "waive", b"waive"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow", b"allow", "depth", b"depth", "max_age", b"max_age", "only", b"only", "skip", b"skip", "waive", b"waive"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

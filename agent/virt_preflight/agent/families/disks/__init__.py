@@ -19,7 +19,9 @@ from virt_preflight.agent.families.disks.copying import (
     copy_not_openable,
     copy_of_other_size,
     copy_of_readonly,
+    copy_onto_itself,
     copy_too_large,
+    copy_without_base,
     copy_without_pool,
 )
 from virt_preflight.agent.families.disks.departure import (
@@ -35,8 +37,14 @@ from virt_preflight.agent.families.disks.guest import (
     guest_disk_secrets,
     guest_disks,
 )
+from virt_preflight.agent.families.disks.identity import (
+    SeenIdentities,
+    another_file,
+    seen_identities,
+)
 from virt_preflight.agent.families.disks.images import (
     SeenDisks,
+    backing_by_path,
     disk_openings,
     guest_bytes,
     seen_disks,
@@ -58,6 +66,9 @@ __all__ = (
     "GuestDisks",
     "Layer",
     "SeenDisks",
+    "SeenIdentities",
+    "another_file",
+    "backing_by_path",
     "backing_format",
     "backing_missing",
     "block_drivers",
@@ -66,7 +77,9 @@ __all__ = (
     "copy_not_openable",
     "copy_of_other_size",
     "copy_of_readonly",
+    "copy_onto_itself",
     "copy_too_large",
+    "copy_without_base",
     "copy_without_pool",
     "disk_openings",
     "dropped",
@@ -81,6 +94,7 @@ __all__ = (
     "no_volume",
     "seen_copies",
     "seen_disks",
+    "seen_identities",
     "seen_pools",
     "seen_secrets",
     "seen_servers",

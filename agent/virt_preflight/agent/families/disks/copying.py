@@ -8,7 +8,12 @@ from shlex import quote
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.fact import Unknown
 from virt_preflight.agent.families.disks.guest import Disk, GuestDisks, copied
-from virt_preflight.agent.families.disks.images import SeenDisks, SeenImage
+from virt_preflight.agent.families.disks.identity import (
+    SeenIdentities,
+    difference,
+    surely_same,
+)
+from virt_preflight.agent.families.disks.images import SeenDisks, SeenImage, backing_by_path
 from virt_preflight.agent.families.disks.pools import SeenCopies, SeenPools
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
@@ -115,6 +120,79 @@ def copy_of_other_size(
             wanted=f"{wanted} bytes, as on the source",
             found=f"{image.bytes} bytes at {members[0].path}",
         )
+
+
+@check(
+    "disks.copy-onto-itself",
+    Severity.BLOCKER,
+    title="the disk to be copied is the same on both hosts",
+    remedy="Leave it out of --migrate-disks, or leave --copy-storage-... out: both hosts see it.",
+)
+def copy_onto_itself(
+    guest: GuestDisks,
+    seen: SeenDisks,
+    identities: SeenIdentities,
+    origin: GuestOrigin,
+    options: MigrationOptions,
+) -> Problems:
+    """A disk that both hosts see would be copied onto itself, while the guest writes to it.
+
+    Where locks reach from host to host, QEMU on the destination cannot write to it: "unable to
+    execute QEMU command 'block-export-add': Block node is read-only". Where they do not, two QEMUs
+    write to one image, and what the guest wrote meanwhile may be lost. A file is known to be the
+    same by its inode number and time of birth; where only the number is told, it is left open.
+    """
+    for disk in guest.disks:
+        members = seen.chains[disk.target].members
+        if not copied(disk, options) or disk.readonly or not members:
+            continue
+        path = members[0].path
+        here, there = identities.by_path.get(path), origin.identity_by_path.get(path)
+        if here is None or there is None or difference(here, there):
+            continue
+        if surely_same(here, there):
+            yield Problem(
+                subject=disk.subject,
+                wanted=f"another {path} than on {origin.host_name}",
+                found="the same",
+            )
+        elif here.inode and here.inode == there.inode:
+            why = f"{path} has inode number {here.inode} on both hosts: it may be the same file"
+            yield CouldNotTell(subject=disk.subject, why=why)
+
+
+@check(
+    "disks.copy-without-base",
+    Severity.RISK,
+    title="an incremental copy onto an image without base",
+    remedy="Put the backing image there and make the image on top of it (qemu-img create -b), "
+    "or copy the whole disk (--copy-storage-all).",
+    phase=Phase.AFTER,
+)
+def copy_without_base(
+    guest: GuestDisks, seen: SeenDisks, origin: GuestOrigin, options: MigrationOptions
+) -> Problems:
+    """--copy-storage-inc copies the topmost image alone, and libvirt does not look below it there.
+
+    Onto an image without backing image that does not hold the base's content itself, the guest
+    finds zeros where it had data, without an error.
+    """
+    if not options.copy_storage_inc:
+        return
+    here = backing_by_path(seen)
+    for disk in guest.disks:
+        members = seen.chains[disk.target].members
+        if not copied(disk, options) or not members:
+            continue
+        path = members[0].path
+        image = seen.images.get(path)
+        base = origin.backing_by_path.get(path)
+        if base and path not in here and isinstance(image, SeenImage) and not image.backing:
+            yield Problem(
+                subject=disk.subject,
+                wanted=f"{path} on top of {base}, as on the source",
+                found="an image without backing image",
+            )
 
 
 @check(

@@ -126,6 +126,16 @@ def guest_bytes(seen: SeenDisks) -> Mapping[str, int]:
     }
 
 
+def backing_by_path(seen: SeenDisks) -> Mapping[str, str]:
+    """What lies below the image that each disk writes to: for GuestOrigin.backing_by_path."""
+    found: dict[str, str] = {}
+    for chain in seen.chains.values():
+        images = [member for member in chain.members if member.kind != "data"]
+        if len(images) > 1 and images[0].depth == 0:
+            found[images[0].path] = images[1].path
+    return found
+
+
 @look(Pace.MOVING)
 def seen_disks(source: Source, guest: GuestDisks) -> SeenDisks:
     """Every image of every disk, each looked at once."""

@@ -11,6 +11,7 @@ import platform
 import pwd
 import re
 import stat
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -29,6 +30,11 @@ TEXT_AT_MOST = 1024 * 1024
 # In an image's first 64 KiB its format, size and backing file are named.
 HEADER_BYTES = 65536
 HEAD_BYTES = 16
+DIGEST_AT_MOST = 64 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
+# struct statx of statx(2): 256 bytes; stx_mask at 0, stx_btime (s64 seconds, u32 ns) at 80.
+STATX_BYTES, BTIME_AT = 256, 80
+STATX_BTIME = 0x800
 AT_FDCWD = -100
 AT_EACCESS = 0x200
 ACCESS = {
@@ -87,7 +93,40 @@ def stat_of(path: str) -> FileStat:
         inode=found.st_ino,
         rdev=rdev,
         changed_s=found.st_ctime,
+        born_ns=born_ns(path),
     )
+
+
+def born_ns(path: str) -> int:
+    """When the file was made; 0 where the file system or the C library does not tell."""
+    if not hasattr(LIBC, "statx"):
+        return 0
+    answer = ctypes.create_string_buffer(STATX_BYTES)
+    if LIBC.statx(AT_FDCWD, os.fsencode(path), 0, STATX_BTIME, answer) != 0:
+        return 0
+    (mask,) = struct.unpack_from("=I", answer)
+    seconds, nanoseconds = struct.unpack_from("=qI", answer, BTIME_AT)
+    moment_ns = seconds * 1_000_000_000 + nanoseconds
+    return moment_ns if mask & STATX_BTIME and 0 < moment_ns < 2**63 else 0
+
+
+def file_key(path: str) -> tuple[object, ...]:
+    """What tells whether the content may have changed since."""
+    found = os.stat(path)
+    return (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def digest(path: str) -> str:
+    """SHA-256 in hexadecimal, of a regular file that is not too large."""
+    with _image(path) as descriptor:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > DIGEST_AT_MOST:
+            raise Unreadable(f"{path}: only files of at most 64 MiB are read through")
+        left, content = found.st_size, hashlib.sha256()
+        while left > 0 and (chunk := os.read(descriptor, min(CHUNK_BYTES, left))):
+            content.update(chunk)
+            left -= len(chunk)
+    return content.hexdigest()
 
 
 def may_as(path: str, want: Want, user: User) -> bool:

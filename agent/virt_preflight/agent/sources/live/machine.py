@@ -19,6 +19,7 @@ FILE_WITHIN_S = 1.0
 # The kernel's own files do not hang: no thread is spent on them.
 KERNEL_FILES = ("/proc/", "/sys/")
 IMAGES_AT_MOST = 4096
+DIGESTS_AT_MOST = 4096
 
 
 class LiveSource:
@@ -28,6 +29,7 @@ class LiveSource:
         self._patience = Patience(time.monotonic)
         self._libvirtd = Libvirtd(uri, self._patience)
         self._images: dict[tuple[object, ...], str] = {}
+        self._digests: dict[tuple[object, ...], str] = {}
 
     def within(self, seconds: float) -> AbstractContextManager[None]:
         """See Source."""
@@ -44,6 +46,17 @@ class LiveSource:
     def head(self, path: str) -> str:
         """The first bytes, read and no more."""
         return self._file(path, lambda: files.head(path))
+
+    def digest(self, path: str) -> str:
+        """Read again only when the file is another or was changed."""
+        key = self._file(path, lambda: files.file_key(path))
+        found = self._digests.get(key)
+        if found is None:
+            found = self._file(path, lambda: files.digest(path))
+            if len(self._digests) >= DIGESTS_AT_MOST:
+                self._digests.clear()
+            self._digests[key] = found
+        return found
 
     def names(self, path: str) -> tuple[str, ...]:
         """The names in a directory."""

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from virt_preflight.agent.origin import FileIdentity, GuestOrigin
+from virt_preflight.agent.wire import origin, origin_message
+
+
+def test_what_the_source_says_arrives_as_it_was_said() -> None:
+    told = GuestOrigin(
+        host_name="h1",
+        host_uuid="1",
+        libvirt_version=9_000_000,
+        host_model_name="EPYC",
+        host_model_vendor="AMD",
+        host_model_features=frozenset({"avx"}),
+        bytes_by_path={"/a": 0, "/b": 512},
+        identity_by_path={
+            "/a": FileIdentity(file_system="ext4", inode=2**63, born_ns=1_700_000_000_123_456_789),
+            "/dev/c": FileIdentity(serial="naa.600a"),
+        },
+        backing_by_path={"/a": "/base"},
+        digest_by_path={"/d": "ab" * 32},
+        lock_manager="lockd",
+        pci_ids_by_address={"0000:3b:00.0": "8086:154c"},
+        begin_cookie=b"<qemu-migration/>",
+        unlearned={"HostCpu": "hung"},
+    )
+    assert origin(origin_message(told)) == told
+
+
+def test_what_the_source_does_not_know_stays_unknown() -> None:
+    told = GuestOrigin(host_name="h1", host_uuid="")
+    assert origin(origin_message(told)) == told
