@@ -8,7 +8,8 @@
     pytest -m lab                               all scenarios as tests
 
 As root, on a Debian with /dev/kvm (or slower, without). `machine` is what there is to build on,
-`roots` are the hosts' file systems, `hosts` the lab itself, `guests` what migrates, `faults` what
-stands in the way, `scenarios` the stories, `traces` whether asking changed anything, `score` how
-often virt-preflight was right.
+`roots` are the hosts' file systems, `silicon` their CPU, `hosts` the lab itself, `guests` what
+migrates, `programs` what runs in it, `faults` what stands in the way, `scenarios` the stories,
+`observe` and `traces` whether asking changed anything, `score` whether virt-preflight was right,
+`tally` how often.
 """

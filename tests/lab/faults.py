@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from typing import Literal
 
 from tests.lab import guests
-from tests.lab.hosts import LESSER, Host, network_xml, pool_xml, script_on
+from tests.lab.hosts import Host, network_xml, pool_xml, script_on
 from tests.lab.machine import Ran, attempt
+from tests.lab.silicon import LESSER, SPARE_LESSER
 
 RESTART_LIBVIRTD = f"""
 pid=$(cat /run/libvirtd.pid); kill $pid; tail --pid=$pid -f /dev/null
@@ -133,6 +135,15 @@ def image(path: str, *, format: str = "qcow2", size_mib: int = 16) -> Fault:  # 
     return Fault(
         name=f"{format} image {path} of {size_mib} MiB",
         do=f"mkdir -p {path.rpartition('/')[0]}; qemu-img create -q -f {format} {path} {size_mib}M",
+        undo=f"rm -f {path}",
+    )
+
+
+def filled(path: str, *, size_mib: int) -> Fault:
+    """A raw image that is not empty."""
+    return Fault(
+        name=f"{path}, {size_mib} MiB of something",
+        do=f"head -c {size_mib}M /dev/urandom >{path}",
         undo=f"rm -f {path}",
     )
 
@@ -317,6 +328,65 @@ def qemu_conf(line: str) -> Fault:
     )
 
 
+def qemu_user(name: str, *, ownership: int = 1, remember: int = 0) -> Fault:
+    """QEMU runs as another user; libvirt may give it its files, and note whose they were."""
+    conf = "/etc/libvirt/qemu.conf"
+    change = (
+        f's/^(user|group) = .*/\\1 = "{name}"/; s/^(remember_owner) = .*/\\1 = {remember}/; '
+        f"s/^(dynamic_ownership) = .*/\\1 = {ownership}/"
+    )
+    return Fault(
+        name=f"QEMU runs as {name}, ownership {ownership}, noted {remember}",
+        do=f"cp {conf} {conf}.before; sed -E -i {shlex.quote(change)} {conf}\n{RESTART_LIBVIRTD}",
+        undo=f"[ -e {conf}.before ] && mv {conf}.before {conf}\n{RESTART_LIBVIRTD}",
+    )
+
+
+def lock_manager(*, daemon: Literal["running", "absent"]) -> Fault:
+    """Disks are locked by virtlockd, which has to be there."""
+    using = qemu_conf('lock_manager = "lockd"')
+    start = "virtlockd --daemon --pid-file /run/virtlockd.pid\n" if daemon == "running" else ""
+    return Fault(
+        name=f"lockd, its daemon {daemon}",
+        do=start + using.do,
+        undo=f"{using.undo}\nkill $(cat /run/virtlockd.pid); rm -rf /run/virtlockd.pid "
+        "/run/libvirt/virtlockd* /var/lib/libvirt/lockd",
+    )
+
+
+def modules_absent(*names: str) -> Fault:
+    """QEMU without some of its modules: packages of their own in other distributions."""
+    place = "/usr/lib/x86_64-linux-gnu/qemu"
+    words = " ".join(names)
+    return Fault(
+        name=f"QEMU without {words}",
+        do=f"mkdir {place}.away; cd {place}; mv {words} {place}.away",
+        undo=f"mv {place}.away/* {place}; rmdir {place}.away",
+    )
+
+
+def lesser_cpu() -> Fault:
+    """The host has from now on the lesser CPU: libvirtd forgets what it knew of KVM's."""
+    forget = "rm -rf /var/cache/libvirt/qemu/capabilities"
+    return Fault(
+        name="a lesser CPU",
+        do=f"[ ! -e {LESSER} ] || mv {LESSER} {LESSER}.before\ncp {SPARE_LESSER} {LESSER}; {forget}"
+        f"\n{RESTART_LIBVIRTD}",
+        undo=f"rm -f {LESSER}; [ ! -e {LESSER}.before ] || mv {LESSER}.before {LESSER}; {forget}"
+        f"\n{RESTART_LIBVIRTD}",
+    )
+
+
+def booting(path: str, program: bytes) -> Fault:
+    """A raw disk that holds a program without a system."""
+    octal = "".join(f"\\{byte:03o}" for byte in program)
+    return Fault(
+        name=f"{path}, a boot sector",
+        do=f"truncate -s 1M {path}; printf '{octal}' | dd of={path} conv=notrunc status=none",
+        undo=f"rm -f {path}",
+    )
+
+
 def libvirtd_stopped() -> Fault:
     return Fault(
         name="libvirtd stopped",
@@ -375,6 +445,16 @@ time.sleep(600)
 
 
 # ------------------------------------------------------------- the guest itself, once it runs
+
+
+def resident(name: str, *, mib: int) -> Fault:
+    """No fault: waits until the guest has written to so much of its memory."""
+    used = f"awk '/VmRSS/ {{print int($2/1024)}}' /proc/$(cat /run/libvirt/qemu/{name}.pid)/status"
+    return Fault(
+        name=f"{name} has written to {mib} MiB",
+        do=f"n=0; until [ $({used}) -ge {mib} ]; do n=$((n+1)); [ $n -lt 200 ]; sleep 0.05; done",
+        undo=":",
+    )
 
 
 def virsh(arguments: str, *, back: str = ":") -> Fault:

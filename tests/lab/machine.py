@@ -34,6 +34,9 @@ class Ran:
         """The error as a person would quote it: what virsh prints first, or the last line."""
         lines = [line.strip() for line in self.err.splitlines() if line.strip()]
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        # `virsh create` says first that it did not, and then why.
+        if errors and errors[0].startswith("Failed to"):
+            return errors[-1]
         if errors:
             return errors[0]
         if self.code is None:

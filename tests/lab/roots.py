@@ -43,6 +43,11 @@ PACKAGES = (
     "swtpm-tools",
     "bindfs",  # mounted as "fuse.glusterfs" it is a cluster file system to libvirt
 )
+# What a release has beside these, in packages of their own.
+FURTHER: dict[str, tuple[str, ...]] = {
+    "bookworm": (),
+    "trixie": ("libvirt-daemon-lock", "libvirt-daemon-plugin-lockd"),
+}
 # The interpreter of each release decides which wheels its agent can use.
 PYTHON_BY_RELEASE = {"bookworm": "3.11", "trixie": "3.13"}
 UNREAD = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
@@ -69,7 +74,8 @@ def root(release: str, tell: Tell) -> Path:
     """The release with libvirt and QEMU in it."""
     if release not in PYTHON_BY_RELEASE:
         raise LabError(f"unknown release {release}: {', '.join(PYTHON_BY_RELEASE)} are known")
-    place = cache() / f"root-{release}-{digest(release, *PACKAGES, *UNREAD)}"
+    packages = (*PACKAGES, *FURTHER[release])
+    place = cache() / f"root-{release}-{digest(release, *packages, *UNREAD)}"
 
     def build(at: Path) -> None:
         tell(f"building the {release} root: a minute or two, once")
@@ -78,7 +84,7 @@ def root(release: str, tell: Tell) -> Path:
             [
                 "mmdebstrap",
                 "--variant=minbase",
-                f"--include={','.join(PACKAGES)}",
+                f"--include={','.join(packages)}",
                 *(f"--dpkgopt=path-exclude={pattern}" for pattern in UNREAD),
                 release,
                 at,

@@ -16,6 +16,7 @@ from tests.lab import hosts, roots
 from tests.lab.hosts import Lab
 from tests.lab.machine import LabError, why_not
 from tests.lab.scenarios import SCENARIOS, Scenario
+from tests.lab.scenarios.classes import NOT_NEWEST, SCENARIO_BY_CLASS
 from tests.lab.score import DEPTHS as ALL
 from tests.lab.score import Outcome, ask_cli, fault_of, misshapen, play, why_skipped
 from tests.lab.tally import Score
@@ -118,3 +119,13 @@ def test_every_scenario_names_checks_that_there_are() -> None:
 def test_a_third_of_the_scenarios_migrate() -> None:
     migrating = [scenario for scenario in SCENARIOS if scenario.expect == "migrates"]
     assert len(migrating) * 3 >= len(SCENARIOS)
+
+
+def test_every_class_of_faults_has_its_scenario() -> None:
+    known = {scenario.id for scenario in SCENARIOS}
+    assert len(SCENARIO_BY_CLASS) == 93
+    assert set(SCENARIO_BY_CLASS.values()) <= known
+    # On both releases, or with a reason.
+    newest = {name for name in SCENARIO_BY_CLASS.values() if f"{name}-newest" in known}
+    assert newest | set(NOT_NEWEST) == set(SCENARIO_BY_CLASS.values())
+    assert not newest & set(NOT_NEWEST)

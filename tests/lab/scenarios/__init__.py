@@ -7,6 +7,7 @@ bad as a wrong yes.
 from __future__ import annotations
 
 from tests.lab.scenarios import (
+    classes,
     cpu,
     devices,
     disks,
@@ -14,8 +15,10 @@ from tests.lab.scenarios import (
     machine,
     memory,
     nics,
+    nowhere,
     numa,
     options,
+    owners,
     pairs,
     storage,
     tenants,
@@ -37,8 +40,11 @@ FAMILIES = (
     firmware,
     devices,
     tenants,
+    owners,
     options,
     versions,
+    nowhere,
+    classes,
 )
 SCENARIOS: tuple[Scenario, ...] = tuple(
     scenario for family in FAMILIES for scenario in family.SCENARIOS

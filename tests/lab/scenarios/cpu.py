@@ -33,6 +33,22 @@ SCENARIOS: tuple[Scenario, ...] = (
         for check in ("none", "partial")
     ),
     fails(
+        "cpu-full-lesser",
+        "cpu.features-absent",
+        # Its whole CPU is written down, as only a host can do that has it.
+        guest=guest(cpu=custom("Nehalem", "require @lesser0", "require @lesser1", check="partial")),
+        then_on_source=(
+            faults.shell(
+                "started as what it is",
+                "virsh -q dumpxml @name >/tmp/d; grep -q \"check='full'\" /tmp/d; "
+                "virsh -q destroy @name; virsh -q create /tmp/d; rm /tmp/d",
+            ),
+        ),
+        destination="h4",
+        says=NO_SUCH,
+        needs=("kvm",),
+    ),
+    fails(
         "cpu-optional-lesser",
         "cpu.features-absent",
         # Optional at the start; but the guest got it, so by now it is required.

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from tests.lab import faults
-from tests.lab.scenarios.pieces import VIDEO, VNC
+from tests.lab.scenarios.pieces import DISK, VIDEO, VNC
 from tests.lab.scenarios.scenario import Scenario, both, fails, guest, migrates
 
 TCP_SERIAL = "<serial type='tcp'><source mode='bind' host='0.0.0.0' service='7777'/></serial>"
+
+VIRTIO_GPU = VNC.format(port=-1, auto="yes", address="0.0.0.0") + VIDEO.format(model="virtio")
+NO_VIRTIO_GPU = faults.modules_absent("hw-display-virtio-*")
+
+SERIAL_LOG = "<serial type='file'><source path='/srv/shared/@name.log' append='{append}'/></serial>"
+LOG_GOES = both(faults.shell("its log goes afterwards", ":", back="rm -f /srv/shared/@name.log"))
 
 SCENARIOS: tuple[Scenario, ...] = (
     fails(
         "vnc-address-absent",
         "graphics.address-not-here",
-        guest=guest(devices=VNC.format(port=-1, auto="yes", address="10.78.0.1")),
+        guest=guest(devices=VNC.format(port=-1, auto="yes", address="@source-address")),
         says="Cannot assign requested address",
     ),
     fails(
@@ -40,6 +46,28 @@ SCENARIOS: tuple[Scenario, ...] = (
         guest=guest(devices="<graphics type='spice' autoport='yes' listen='0.0.0.0'/>"),
         destination="h3",
         says="spice graphics are not supported with this QEMU",
+    ),
+    # Other distributions have QEMU's modules in packages of their own.
+    fails(
+        "spice-no-module",
+        "graphics.server-not-offered",
+        guest=guest(devices="<graphics type='spice' autoport='yes' listen='0.0.0.0'/>"),
+        on_destination=(faults.modules_absent("*-spice*", "hw-display-qxl*"),),
+        says="spice graphics are not supported with this QEMU",
+    ),
+    fails(
+        "video-virtio-no-module",
+        "graphics.video-not-offered",
+        guest=guest(devices=VIRTIO_GPU),
+        on_destination=(NO_VIRTIO_GPU,),
+        says="domain configuration does not support video model 'virtio'",
+    ),
+    migrates(
+        "video-vga-no-module",
+        guest=guest(
+            devices=VNC.format(port=-1, auto="yes", address="0.0.0.0") + VIDEO.format(model="vga")
+        ),
+        on_destination=(NO_VIRTIO_GPU,),
     ),
     fails(
         "video-qxl-gone-in-newer",
@@ -93,8 +121,18 @@ SCENARIOS: tuple[Scenario, ...] = (
     fails(
         "lock-daemon-absent",
         "devices.no-lock-daemon",
-        on_destination=(faults.qemu_conf('lock_manager = "lockd"'),),
+        on_destination=(faults.lock_manager(daemon="absent"),),
         says="virtlockd",
+    ),
+    migrates(
+        "lock-daemon-there-only",
+        guest=guest(disks=(DISK,)),
+        on_destination=(faults.lock_manager(daemon="running"),),
+    ),
+    migrates(
+        "lock-daemon-on-both",
+        guest=guest(disks=(DISK,)),
+        **both(faults.lock_manager(daemon="running")),
     ),
     fails(
         "label-of-another-driver",
@@ -116,6 +154,11 @@ SCENARIOS: tuple[Scenario, ...] = (
         guest=guest(devices=TCP_SERIAL),
         on_destination=(faults.port_taken(7777),),
         says="Address already in use",
+    ),
+    # One file for both: whoever opens it without appending empties it under the other's hands.
+    migrates("serial-shared", guest=guest(devices=SERIAL_LOG.format(append="off")), **LOG_GOES),
+    migrates(
+        "serial-shared-append", guest=guest(devices=SERIAL_LOG.format(append="on")), **LOG_GOES
     ),
     migrates("serial-port", guest=guest(devices=TCP_SERIAL)),
     fails(

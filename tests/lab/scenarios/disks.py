@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.lab import faults
 from tests.lab.guests import IMAGES, SHARED, Disk
-from tests.lab.scenarios.pieces import DISK, OWN
+from tests.lab.scenarios.pieces import DISK, NAMED, OWN
 from tests.lab.scenarios.scenario import Scenario, both, fails, guest, migrates
 
 SECRET = "0b0b0b0b-1111-2222-3333-444444444444"
@@ -83,6 +83,17 @@ SCENARIOS: tuple[Scenario, ...] = (
         "disk-larger",
         guest=guest(disks=(replace(OWN, path=f"{IMAGES}/@name.raw", format="raw"),)),
         on_destination=(faults.image(f"{IMAGES}/@name.raw", format="raw", size_mib=32),),
+    ),
+    # Of the right size and format, and something else: nobody looks at what is in it.
+    migrates(
+        "disk-other-content",
+        guest=guest(disks=(replace(OWN, path=f"{IMAGES}/@name.raw", format="raw"),)),
+        on_destination=(faults.filled(f"{IMAGES}/@name.raw", size_mib=16),),
+    ),
+    migrates(
+        "disk-io-uring",
+        guest=guest(cpu=NAMED, disks=(replace(DISK, driver=" io='io_uring'"),)),
+        source="h3",
     ),
     migrates(
         "disk-copy-on-each",

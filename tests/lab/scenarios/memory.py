@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tests.lab import faults
+from tests.lab.guests import SHARED, Disk
+from tests.lab.programs import TOUCHER
 from tests.lab.scenarios.pieces import NAMED
 from tests.lab.scenarios.scenario import Scenario, fails, guest, migrates
 
@@ -57,6 +59,16 @@ SCENARIOS: tuple[Scenario, ...] = (
     migrates(
         "memory-current",
         guest=guest(memory_mib=512, top="<currentMemory unit='MiB'>128</currentMemory>"),
+    ),
+    # 255 MiB of it are not as they were when it started.
+    migrates(
+        "memory-written",
+        guest=guest(
+            memory_mib=320,
+            disks=(Disk(path=f"{SHARED}/@name.raw", format="raw", on="nowhere"),),
+        ),
+        on_source=(faults.booting(f"{SHARED}/@name.raw", TOUCHER),),
+        then_on_source=(faults.resident("@name", mib=250),),
     ),
     migrates(
         "pages-enough",

@@ -19,12 +19,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         guest=guest(cpu=NAMED, disks=(DISK,), nics=(Nic(bridge="br0"),)),
         source="h3",
     ),
-    migrates(
-        "plain-newest",
-        guest=guest(machine="pc-q35-10.0", disks=(DISK,), nics=(Nic(bridge="br0"),)),
-        source="h3",
-        destination="h6",
-    ),
     migrates("plain-lesser", guest=guest(cpu=NAMED, disks=(DISK,)), destination="h4"),
     migrates(
         "plain-other-user",

@@ -1,7 +1,8 @@
 """A scenario: a guest, what differs between two hosts, the options, and what will come of it.
 
 In all texts @name is the guest's name (and the scenario's), @uuid its UUID, @source-uuid and
-@destination-uuid are the hosts', @lesser0 and @lesser1 the features that a lesser CPU lacks.
+@destination-uuid are the hosts', @source-address the source's, @destination-name what the
+destination is called, @lesser0 and @lesser1 the features that a lesser CPU lacks.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tests.lab.hosts import NAMESPACE, Lab
 T = TypeVar("T")
 
 NOBODY_IN_PARTICULAR = Guest(name="@name")
+OLDEST = NOBODY_IN_PARTICULAR.machine  # which every release has
 UNSAFE = ("--unsafe",)  # /srv/shared is shared in truth, which libvirt cannot know
 
 
@@ -65,6 +67,14 @@ def guest(**parts: Any) -> Guest:
     return Guest(name="@name", **parts)
 
 
+def newest(scenario: Scenario, **parts: Any) -> Scenario:
+    """The same story between two hosts of the newest release."""
+    machine = scenario.guest.machine
+    guest = replace(scenario.guest, machine="pc-q35-10.0" if machine == OLDEST else machine)
+    changed = {"source": "h3", "destination": "h6", "guest": guest, **parts}
+    return replace(scenario, id=f"{scenario.id}-newest", **changed)
+
+
 # ---------------------------------------------------------------------- filling in the blanks
 
 
@@ -82,6 +92,8 @@ def filled(value: T, scenario: Scenario, lab: Lab) -> T:
         "@uuid": str(uuid.uuid5(NAMESPACE, f"guest {scenario.id}")),
         "@source-uuid": lab[scenario.source].uuid,
         "@destination-uuid": lab[scenario.destination].uuid,
+        "@destination-name": scenario.destination,
+        "@source-address": lab[scenario.source].address,
         "@lesser0": lesser[0],
         "@lesser1": lesser[1],
     }
