@@ -1,20 +1,17 @@
 """Every scenario: is it what it was written for, was the verdict true, and did asking leave traces.
 
-`pytest -m lab` as root. Where no lab can be, all of it is skipped, loudly; with
-VIRT_PREFLIGHT_LAB_REQUIRED=1 that fails instead. VIRT_PREFLIGHT_LAB_DEPTHS=facts,libvirt asks at
+`pytest -m lab` as root. VIRT_PREFLIGHT_LAB_DEPTHS=facts,libvirt asks at
 these depths only, VIRT_PREFLIGHT_LAB_TRUTH_ONLY=1 at none.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
-from tests.lab import hosts, roots
 from tests.lab.hosts import Lab
-from tests.lab.machine import LabError, why_not
+from tests.lab.machine import LabError
 from tests.lab.scenarios import SCENARIOS, Scenario
 from tests.lab.scenarios.classes import NOT_NEWEST, SCENARIO_BY_CLASS
 from tests.lab.score import DEPTHS as ALL
@@ -26,49 +23,6 @@ pytestmark = pytest.mark.lab
 
 DEPTHS = tuple(os.environ.get("VIRT_PREFLIGHT_LAB_DEPTHS", ",".join(ALL)).split(","))
 TRUTH_ONLY = os.environ.get("VIRT_PREFLIGHT_LAB_TRUTH_ONLY") == "1"
-REQUIRED = os.environ.get("VIRT_PREFLIGHT_LAB_REQUIRED") == "1"
-
-
-def give_up(reason: str) -> None:
-    if REQUIRED:
-        pytest.fail(f"the lab is required, and there is none: {reason}")
-    pytest.skip(f"NO LAB, NOTHING PROVED: {reason}")
-
-
-@pytest.fixture(scope="session")
-def score(request: pytest.FixtureRequest) -> Iterator[Score]:
-    """One lab for all scenarios; at the end, the score."""
-    if reason := why_not():
-        give_up(reason)
-    try:
-        lab = hosts.up(wheels=None if TRUTH_ONLY else roots.wheels)
-    except LabError as error:
-        give_up(str(error))
-        raise
-    counted = Score(lab=lab)
-    try:
-        yield counted
-    finally:
-        hosts.down()
-        # A part of the scenarios must not pass for the score of all.
-        if len(counted.outcomes) + len(counted.skipped) == len(SCENARIOS):
-            counted.write()
-        show(request.config, counted)
-
-
-def show(config: pytest.Config, counted: Score) -> None:
-    """The score, past pytest's capturing: it is what all this was for."""
-    capture = config.pluginmanager.get_plugin("capturemanager")
-    terminal = config.pluginmanager.get_plugin("terminalreporter")
-    if capture is not None and terminal is not None:
-        with capture.global_and_fixture_disabled():
-            for line in ("", *counted.lines()):
-                terminal.write_line(line)
-
-
-@pytest.fixture
-def lab(score: Score) -> Lab:
-    return score.lab
 
 
 def staged(lab: Lab, scenario: Scenario) -> Outcome:
