@@ -47,6 +47,10 @@ class Patience:
         finally:
             del self._own.until_s
 
+    def left_s(self) -> float:
+        """What the calling thread has left of its time; without a bound, for ever."""
+        return max(0.0, getattr(self._own, "until_s", math.inf) - self._clock())
+
     def ask(self, whom: Hashable, within_s: float, question: Callable[[], T]) -> T:
         """The answer, or Unreadable when there is none within that time.
 
