@@ -13,6 +13,7 @@ from virt_preflight.agent.fact import Unknown
 from virt_preflight.agent.factstore import FactStore, Question
 from virt_preflight.agent.families import disks, firmware
 from virt_preflight.agent.families.cpu import HostCpu
+from virt_preflight.agent.families.daemon import QemuConf
 from virt_preflight.agent.families.hostdevs import pci_ids_by_address
 from virt_preflight.agent.families.tenants import HostIdentity
 from virt_preflight.agent.families.versions import HostVersions
@@ -81,7 +82,8 @@ def origin_of(question: Question, host: str) -> GuestOrigin:
 
     identity, versions, cpu = find(HostIdentity), find(HostVersions), find(HostCpu)
     seen_disks, seen_firmware = find(disks.SeenDisks), find(firmware.SeenFirmware)
-    identities = find(disks.SeenIdentities)
+    identities, digests = find(disks.SeenIdentities), find(firmware.FirmwareDigests)
+    conf = find(QemuConf)
     features = None
     if cpu is not None:
         if isinstance(cpu.offered, Unknown):
@@ -101,6 +103,8 @@ def origin_of(question: Question, host: str) -> GuestOrigin:
             **(firmware.guest_bytes(seen_firmware) if seen_firmware else {}),
         },
         identity_by_path=identities.by_path if identities else {},
+        digest_by_path=digests.by_path if digests else {},
+        lock_manager=conf.lock_manager if conf else "",
         backing_by_path=disks.backing_by_path(seen_disks) if seen_disks else {},
         pci_ids_by_address=pci_ids_by_address(question.value(Domain), question.store.source),
         unlearned={

@@ -6,11 +6,13 @@ from virt_preflight.agent.families.daemon import (
     QemuUser,
     daemon_answer,
     not_answering,
+    other_lock_manager,
     qemu_conf,
     qemu_user,
     tls_forced,
 )
 from virt_preflight.agent.options import MigrationOptions
+from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.sources import Absent, Refused, Unreadable, User
 
 CONF = """\
@@ -88,3 +90,22 @@ def test_tls_or_a_tunnel_satisfies_a_host_that_insists() -> None:
     for options in (MigrationOptions(tls=True), MigrationOptions(tunnelled=True)):
         assert not list(tls_forced(conf(CONF), options))
     assert not list(tls_forced(conf(""), MigrationOptions()))
+
+
+def locked_by(manager: str) -> GuestOrigin:
+    return GuestOrigin(host_name="h1", host_uuid="1", lock_manager=manager)
+
+
+def test_hosts_that_lock_disks_in_different_ways_are_noted() -> None:
+    (problem,) = other_lock_manager(conf(""), locked_by("lockd"))
+    assert isinstance(problem, Problem)
+    assert (problem.wanted, problem.found) == ("lockd as on h1", "nop")
+    (problem,) = other_lock_manager(conf('lock_manager = "sanlock"'), locked_by("nop"))
+    assert isinstance(problem, Problem)
+    assert problem.found == "sanlock"
+
+
+def test_the_same_lock_manager_or_one_that_is_not_told_is_fine() -> None:
+    assert not list(other_lock_manager(conf('lock_manager = "lockd"'), locked_by("lockd")))
+    assert not list(other_lock_manager(conf(""), locked_by("nop")))
+    assert not list(other_lock_manager(conf(""), locked_by("")))

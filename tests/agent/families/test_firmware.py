@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -10,8 +11,10 @@ from virt_preflight.agent.check import CouldNotTell, Problem
 from virt_preflight.agent.domain import read_domain
 from virt_preflight.agent.families.daemon import QemuConf, QemuUser
 from virt_preflight.agent.families.firmware import (
+    FirmwareDigests,
     GuestFirmware,
     SeenFirmware,
+    firmware_digests,
     firmware_openings,
     guest_bytes,
     guest_doubts,
@@ -20,6 +23,7 @@ from virt_preflight.agent.families.firmware import (
     no_template,
     nvram_folder,
     nvram_to_make,
+    other_content,
     other_size,
     rom_of_other_size,
     seen_firmware,
@@ -35,6 +39,7 @@ from virt_preflight.agent.families.firmware.host import (
     data_folders,
 )
 from virt_preflight.agent.origin import GuestOrigin
+from virt_preflight.agent.report import Severity
 from virt_preflight.agent.sources import FileStat, SourceError, Unreadable, User, Want
 
 QEMU = User(name="libvirt-qemu", uid=64055, gid=64055, groups=(105, 64055))
@@ -489,3 +494,54 @@ def test_a_rom_that_is_found_nowhere_is_left_open() -> None:
 @pytest.mark.parametrize(("size", "rounded"), [(0, 1), (1, 1), (3, 4), (4, 4), (249344, 262144)])
 def test_sizes_of_roms_are_rounded_up(size: int, rounded: int) -> None:
     assert power_of_two(size) == rounded
+
+
+# ------------------------------------------------------------------------------- the content
+
+KERNEL = "<kernel>/boot/k</kernel>"
+BOOTED = guest(UEFI + KERNEL)
+MINE = FirmwareDigests(by_path={CODE: "aa", "/boot/k": "bb"})
+
+
+def came(unlearned: Mapping[str, str] | None = None, **digests: str) -> GuestOrigin:
+    by_path = {"/boot/k" if key == "kernel" else CODE: told for key, told in digests.items()}
+    return GuestOrigin(
+        host_name="h1", host_uuid="1", digest_by_path=by_path, unlearned=unlearned or {}
+    )
+
+
+def test_a_kernel_of_another_content_is_booted_next_time() -> None:
+    problem = one(other_content(BOOTED, MINE, came(kernel="cc", loader="aa")))
+    assert (problem.subject, problem.severity) == ("kernel", Severity.RISK)
+    assert problem.wanted == "/boot/k as on h1"
+
+
+def test_a_loader_of_another_content_is_worth_a_note() -> None:
+    problem = one(other_content(BOOTED, MINE, came(loader="cc")))
+    assert (problem.subject, problem.severity) == ("loader", Severity.NOTE)
+
+
+def test_the_same_content_or_one_that_nobody_told_is_fine() -> None:
+    assert not list(other_content(BOOTED, MINE, came(kernel="bb", loader="aa")))
+    assert not list(other_content(BOOTED, MINE, came()))
+
+
+def test_a_kernel_that_was_replaced_since_the_start_is_left_open() -> None:
+    replaced = came({"/boot/k": "/boot/k was replaced after the guest was started"}, kernel="cc")
+    assert "is another one here" in open_question(other_content(BOOTED, MINE, replaced)).why
+
+
+def test_what_cannot_be_read_through_has_no_digest() -> None:
+    stats = {**THERE, "/boot/k": file(), "/boot/i": file()}
+    source = replace(
+        host(stats), digests={CODE: "aa", "/boot/k": Unreadable("only files of at most 64 MiB")}
+    )
+    seen = look(BOOTED, source)
+    assert firmware_digests(source, BOOTED, seen) == FirmwareDigests(by_path={CODE: "aa"})
+    assert firmware_digests(FakeSource(), BOOTED, look(BOOTED, FakeSource())) is None
+
+
+def test_a_loader_that_the_guest_writes_to_is_its_own() -> None:
+    wanted = guest(UEFI.replace("readonly='yes'", "readonly='no'"))
+    source = replace(host(), digests={CODE: "aa"})
+    assert firmware_digests(source, wanted, look(wanted, source)) is None

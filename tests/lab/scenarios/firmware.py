@@ -117,4 +117,19 @@ SCENARIOS: tuple[Scenario, ...] = (
         on_destination=(faults.moved_away("/usr/bin/swtpm"),),
         says="TPM version '2.0' is not supported",
     ),
+    # The guest goes on with the source's; at its next reboot QEMU has this host's kernel for it.
+    migrates(
+        "kernel-other-content",
+        guest=guest(os=f"<kernel>{KERNEL}</kernel><initrd>{INITRD}</initrd>"),
+        on_source=(faults.kernel(KERNEL), faults.file(INITRD, size="64K")),
+        on_destination=(
+            faults.kernel(KERNEL),
+            faults.shell(
+                "another initrd",
+                f"mkdir -p {PLACE}; head -c 65536 /dev/urandom >{INITRD}",
+                back=f"rm -f {INITRD}",
+            ),
+        ),
+        checks=("firmware.other-content",),
+    ),
 )

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.fact import Pace, have
 from virt_preflight.agent.options import MigrationOptions
-from virt_preflight.agent.report import Severity
+from virt_preflight.agent.origin import GuestOrigin
+from virt_preflight.agent.report import Phase, Severity
 from virt_preflight.agent.sources import Absent, Refused, Source, Unreadable, User
 from virt_preflight.agent.xml import parse
 
@@ -31,6 +32,11 @@ class QemuConf:
         """A quoted string without its quotes; None when it is not set."""
         value = self.value_by_key.get(key)
         return None if value is None else value.strip().strip("\"'")
+
+    @property
+    def lock_manager(self) -> str:
+        """Who keeps two hosts from starting one guest: "nop" is nobody, and libvirt's default."""
+        return self.string("lock_manager") or "nop"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,3 +125,24 @@ def tls_forced(conf: QemuConf, options: MigrationOptions) -> Problems:
     """
     if conf.flag("migrate_tls_force", default=False) and not (options.tls or options.tunnelled):
         yield Problem(subject="migration", wanted="--tls", found="migrate_tls_force = 1, no --tls")
+
+
+@check(
+    "daemon.other-lock-manager",
+    Severity.NOTE,
+    title="disks are locked in another way",
+    remedy="Set the same lock_manager in qemu.conf on both hosts.",
+    phase=Phase.AFTER,
+)
+def other_lock_manager(conf: QemuConf, origin: GuestOrigin) -> Problems:
+    """lock_manager of qemu.conf guards a guest's disks only among hosts that have the same one.
+
+    libvirt means to refuse such a move ("Source host lock driver %s different from target %s",
+    qemu/qemu_migration_cookie.c), but 9.0 and 11.3 let it pass: the guest moves.
+    """
+    if origin.lock_manager and origin.lock_manager != conf.lock_manager:
+        yield Problem(
+            subject="lock_manager",
+            wanted=f"{origin.lock_manager} as on {origin.host_name}",
+            found=conf.lock_manager,
+        )

@@ -6,6 +6,7 @@ from virt_preflight.agent.families.firmware.checks import (
     missing,
     no_template,
     nvram_folder,
+    other_content,
     other_size,
     rom_of_other_size,
     template_of_other_size,
@@ -14,7 +15,9 @@ from virt_preflight.agent.families.firmware.checks import (
 )
 from virt_preflight.agent.families.firmware.guest import GuestFirmware, guest_firmware
 from virt_preflight.agent.families.firmware.host import (
+    FirmwareDigests,
     SeenFirmware,
+    firmware_digests,
     firmware_openings,
     guest_bytes,
     guest_doubts,
@@ -23,8 +26,10 @@ from virt_preflight.agent.families.firmware.host import (
 )
 
 __all__ = (
+    "FirmwareDigests",
     "GuestFirmware",
     "SeenFirmware",
+    "firmware_digests",
     "firmware_openings",
     "guest_bytes",
     "guest_doubts",
@@ -33,6 +38,7 @@ __all__ = (
     "no_template",
     "nvram_folder",
     "nvram_to_make",
+    "other_content",
     "other_size",
     "rom_of_other_size",
     "seen_firmware",

@@ -9,6 +9,7 @@ from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.fact import Unknown
 from virt_preflight.agent.families.firmware.guest import BIOS, GuestFirmware
 from virt_preflight.agent.families.firmware.host import (
+    FirmwareDigests,
     FirmwareOpenings,
     NvramToMake,
     SeenFirmware,
@@ -224,6 +225,38 @@ def rom_of_other_size(guest: GuestFirmware, seen: SeenFirmware, origin: GuestOri
             continue
         rounded = int if name == BIOS else power_of_two
         yield from _compared(device, path, seen.sizes.get(path), origin, rounded, name)
+
+
+@check(
+    "firmware.other-content",
+    Severity.RISK,
+    title="a file to boot from has another content",
+    remedy="Put the source's file there, or know what the guest will boot next time.",
+    phase=Phase.AFTER,
+)
+def other_content(guest: GuestFirmware, digests: FirmwareDigests, origin: GuestOrigin) -> Problems:
+    """What runs by now comes from the source; what QEMU holds ready for a reboot is the host's own.
+
+    So at its next reboot the guest boots the kernel and the initrd of the host that it is on, and
+    reads its fw_cfg files. A loader in flash comes with the guest, until it is powered off.
+    """
+    named = [(what, path, Severity.RISK) for what, path in guest.boot_files]
+    if guest.loader is not None:
+        named.append(("loader", guest.loader.path, Severity.NOTE))
+    for what, path, severity in named:
+        here, there = digests.by_path.get(path), origin.digest_by_path.get(path)
+        if here is None or there is None or here == there:
+            continue
+        if doubt := origin.unlearned.get(path):
+            yield CouldNotTell(subject=what, why=f"{doubt}, and is another one here")
+            continue
+        yield Problem(
+            subject=what,
+            wanted=f"{path} as on {origin.host_name}",
+            found="another content",
+            severity=severity,
+            commands=(f"sha256sum {quote(path)}",),
+        )
 
 
 def power_of_two(size: int) -> int:

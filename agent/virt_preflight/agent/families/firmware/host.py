@@ -82,6 +82,13 @@ class FirmwareOpenings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirmwareDigests:
+    """SHA-256 of each file that QEMU only reads, by path."""
+
+    by_path: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NvramToMake:
     """Variables that are not there yet: what libvirt would make them from, and where.
 
@@ -201,6 +208,26 @@ def _started_s(source: Source, name: str) -> float | None:
     if boot is None or len(fields) < 20 or not fields[19].isdigit():
         return None
     return int(boot[1]) + int(fields[19]) / TICKS_PER_S
+
+
+@look(Pace.MOVING)
+def firmware_digests(
+    source: Source, guest: GuestFirmware, seen: SeenFirmware
+) -> FirmwareDigests | None:
+    """Of files that the host has to itself and nobody writes to; None when there is none.
+
+    One that is too large to be read through, or may not be read, is left out.
+    """
+    loader = [] if guest.loader is None or not guest.loader.readonly else [guest.loader.path]
+    digests: dict[str, str] = {}
+    for path in dict.fromkeys((*loader, *(path for _, path in guest.boot_files))):
+        found = seen.files.get(path)
+        if isinstance(found, FileStat) and found.kind == "file":
+            try:
+                digests[path] = source.digest(path)
+            except SourceError:
+                continue
+    return FirmwareDigests(by_path=digests) if digests else None
 
 
 @look(Pace.MOVING)
