@@ -11,6 +11,7 @@ from virt_preflight.agent.catalogue import Catalogue
 from virt_preflight.agent.fact import AnyProvider, Kind, Pace, Unknown
 from virt_preflight.agent.runner import Known
 from virt_preflight.agent.sources import Source
+from virt_preflight.agent.sources.stage import Stage
 
 # A fact that stays until a reboot or an upgrade is still read anew now and then: a package may be
 # upgraded, a file be edited, without libvirtd being restarted.
@@ -36,6 +37,8 @@ class FactStore:
     source: Source
     catalogue: Catalogue
     clock: Callable[[], float]
+    # Where a stand-in can be tried; None: nothing but a record of a host is there.
+    stage: Stage | None = None
     _haves: dict[Hashable, Held] = field(default_factory=dict)
     _looks: dict[Hashable, Held] = field(default_factory=dict)
     _locks: dict[type, threading.Lock] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from typing import TypeVar
 from virt_preflight.agent.sources import Absent, FileStat, User, Want
 from virt_preflight.agent.sources.live import files, programs, sockets
 from virt_preflight.agent.sources.live.libvirtd import Libvirtd
+from virt_preflight.agent.sources.live.stage import LiveStage
 from virt_preflight.agent.sources.patience import Patience
 
 T = TypeVar("T")
@@ -28,6 +29,8 @@ class LiveSource:
     def __init__(self, uri: str = "qemu:///system") -> None:
         self._patience = Patience(time.monotonic)
         self._libvirtd = Libvirtd(uri, self._patience)
+        # The time that `within` gives is given to both doors.
+        self.stage = LiveStage(uri, self._patience)
         self._images: dict[tuple[object, ...], str] = {}
         self._digests: dict[tuple[object, ...], str] = {}
 
