@@ -162,7 +162,7 @@ class Allowed:
 EVERY = ("facts", "libvirt", "trial", "rehearsal")
 DEEP = ("trial", "rehearsal")
 # The stand-in of a trial has a name of its own, a rehearsal the guest's.
-IT = "(dry-run-.*|@guest)"
+IT = "(virt-preflight-dry-run-[0-9a-f]{8}|@guest)"
 ALLOWED = (
     Allowed(
         why="libvirtd notes each question that it refuses, whoever asked",
