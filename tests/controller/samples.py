@@ -101,10 +101,11 @@ LACK = Unanswered(
     subject="2048 KiB pages",
     why="cannot read /sys/kernel/mm",
     waived=False,
+    depth=Depth.FACTS,
 )
 
 
-SILENT = Silent(host="h4", why="no answer within 5 s")
+SILENT = Silent(host="h4", why="no answer within 5 s", next_step="See whether h4 is up.")
 HOST = HostDescription(
     name="h2.example",
     uuid=UUID,
@@ -154,6 +155,9 @@ def dry_run(
     source_report: Report | None = None,
     name: str = "db1",
     options: MigrationOptions | None = None,
+    depth: Depth = Depth.FACTS,
+    only: tuple[str, ...] = (),
+    skip: tuple[str, ...] = (),
 ) -> DryRun:
     """What a question about db1 on h1 came to, at noon and in 0.21 s."""
     asked = Asked(
@@ -166,7 +170,7 @@ def dry_run(
     question = Question(
         guest=name,
         options=options or MigrationOptions(live=True, p2p=True),
-        questions=Questions(depth=Depth.FACTS),
+        questions=Questions(depth=depth, only=only, skip=skip),
     )
     return conclude(asked, question, Uris(), NOON, 210)
 
@@ -204,6 +208,7 @@ WIRE_LACK = report_pb2.Unanswered(
     severity=report_pb2.SEVERITY_BLOCKER,
     subject="2048 KiB pages",
     why="cannot read /sys/kernel/mm",
+    depth=guest_pb2.DEPTH_LIBVIRT,
 )
 CHECKS = agent_pb2.ListChecksResponse(
     checks=[

@@ -23,7 +23,7 @@ from tests.controller.samples import (
 )
 from virt_preflight.controller import asking
 from virt_preflight.controller.agents import Agents
-from virt_preflight.controller.answers import Heard, Late, Silent
+from virt_preflight.controller.answers import Heard, Late, Silent, Unasked, Unreached
 from virt_preflight.controller.asking import Asker, Watch, unwatched
 from virt_preflight.controller.fanout import Pace
 from virt_preflight.controller.fleet import from_names
@@ -56,7 +56,7 @@ async def with_asker(
 ) -> T:
     async with Agents(at_most=16) as agents:
         known = from_names(fleet.hosts)
-        return await do(Asker(fleet=known, agents=agents, pace=pace, watch=watch))
+        return await do(Asker(fleet=known, agents=agents, pace=pace, brisk=pace, watch=watch))
 
 
 def why_not(fleet: FakeFleet, question: Question = DB1) -> str:
@@ -137,7 +137,9 @@ def test_two_guests_of_one_host_need_the_uuid() -> None:
 def test_a_guest_that_is_shut_off_moves_only_offline() -> None:
     off = domain(agent_pb2.DOMAIN_STATE_SHUT_OFF)
     with running(source(ListDomains=off), destination("h2")) as fleet:
-        assert re.search("db1 is shut off on h1: it can only be moved with", why_not(fleet))
+        assert why_not(fleet) == (
+            "db1 is shut off on h1: only its definition can be moved, with --offline --persistent"
+        )
         asked = ask(fleet, OFFLINE)
     assert asked.source == "h1"
 
@@ -167,26 +169,41 @@ def test_who_did_not_answer_might_have_the_guest_that_nobody_has() -> None:
         ask(fleet)
 
 
-def test_when_nobody_answers_that_is_what_is_told() -> None:
-    with running(absent=("h1",)) as fleet:
-        assert re.search("^no host answered: h1: no such socket$", why_not(fleet))
+@pytest.mark.parametrize("questions", [Questions(), Questions(only=("nics",))])
+def test_when_nobody_answers_that_is_the_answer(questions: Questions) -> None:
+    with running(absent=("h1", "h2")) as fleet:
+        asked = ask(fleet, replace(DB1, questions=questions))
+        assert (asked.name, asked.uuid, asked.source) == ("db1", "", None)
+        assert [(answer.host, type(answer)) for answer in asked.answers] == [
+            ("h1", Unreached),
+            ("h2", Unreached),
+        ]
+        assert [one.host for one in ask(fleet, replace(DB1, to_hosts=("h2",))).answers] == ["h2"]
 
 
 def test_with_from_the_trouble_is_that_host_s() -> None:
     with running(destination("h1"), absent=("h2",)) as fleet:
-        assert re.search("^h2: no such socket$", why_not(fleet, replace(DB1, from_host="h2")))
-        assert re.search("^h1 has no guest db1$", why_not(fleet, replace(DB1, from_host="h1")))
+        assert why_not(fleet, replace(DB1, from_host="h1")) == "h1 has no guest db1"
+        asked = ask(fleet, replace(DB1, from_host="h2"))
+    assert asked.source == "h2"
+    (answer,) = asked.answers
+    assert isinstance(answer, Unasked)
+    assert (answer.host, answer.why) == ("h1", "not asked: h2: no such socket")
+    assert answer.next_step.startswith("Start virt-preflight-agent on h2, or check that it listens")
 
 
-def test_a_source_that_does_not_say_what_the_guest_needs_ends_it() -> None:
+def test_destinations_are_not_asked_when_the_source_does_not_say_what_the_guest_needs() -> None:
     broken = source(BeginDryRun=Fails(grpc.StatusCode.INTERNAL, "no XML"))
-    with (
-        running(broken, destination("h2")) as fleet,
-        pytest.raises(
-            CannotRunError, match="h1 has db1, but did not say what it needs: internal: no XML"
+    with running(broken, destination("h2")) as fleet:
+        asked = ask(fleet)
+    assert (asked.source, asked.source_report) == ("h1", None)
+    assert asked.answers == (
+        Unasked(
+            host="h2",
+            why="not asked: h1 did not say what the guest needs: internal: no XML",
         ),
-    ):
-        ask(fleet)
+    )
+    assert fleet["h2"].requests("PrepareDryRun") == []
 
 
 def test_one_host_s_trouble_is_listed_and_never_the_whole_answer_s() -> None:
@@ -212,7 +229,8 @@ def test_a_host_that_let_its_time_pass_is_waited_for_once() -> None:
     late = destination("h2", ListDomains=Hangs())
     with running(source(), late, destination("h3")) as fleet:
         asked = ask(fleet, each_s=1.5)
-    assert asked.answers[0] == Late(host="h2", why="no answer within 1.5 s")
+    assert isinstance(asked.answers[0], Late)
+    assert asked.answers[0].why == "no answer within 1.5 s"
     assert fleet["h2"].requests("PrepareDryRun") == []
 
 
@@ -308,18 +326,38 @@ def test_a_destination_uri_is_fine_for_one_destination() -> None:
         assert len(ask(fleet, replace(DB1, options=options, to_hosts=("h2",))).answers) == 1
 
 
+def test_a_destination_uri_of_another_host_is_a_misuse() -> None:
+    options = MigrationOptions(desturi="qemu+tls://h3/system")
+    with running(source(), destination("h2"), destination("h3")) as fleet:
+        said = misuse(fleet, replace(DB1, options=options, to_hosts=("h2",)))
+    assert said == "--desturi qemu+tls://h3/system: is h3, and h2 is to be asked"
+
+
+def test_a_destination_uri_of_a_host_outside_the_fleet_is_left_to_the_user() -> None:
+    options = MigrationOptions(desturi="qemu+tls://h2.migration.example/system")
+    with running(source(), destination("h2")) as fleet:
+        assert len(ask(fleet, replace(DB1, options=options, to_hosts=("h2",))).answers) == 1
+
+
 def test_a_fleet_of_one_has_no_destination() -> None:
     with running(source()) as fleet:
         assert re.search("h1 is the only host of the fleet", why_not(fleet))
 
 
-def test_checks_that_are_selected_must_be_known_to_somebody() -> None:
+def test_where_no_agent_lists_its_checks_a_list_of_them_cannot_be_had() -> None:
     silent = [FakeAgent("h1", {}), FakeAgent("h2", {})]
-    with running(*silent) as fleet:
-        assert re.search(
-            "no agent lists its checks: h[12], h[12]: no age",
-            why_not(fleet, replace(DB1, questions=Questions(only=("nics",)))),
-        )
+    with (
+        running(*silent) as fleet,
+        pytest.raises(CannotRunError, match=r"no agent lists its checks: h[12], h[12]: no age"),
+    ):
+        asyncio.run(with_asker(fleet, asking.ask_for_checks))
+
+
+def test_checks_that_are_selected_are_left_to_the_agents_where_none_lists_any() -> None:
+    refuses = objects(("questions.only", "no check or family 'nix'"))
+    question = replace(DB1, questions=Questions(only=("nix",)))
+    with running(source(ListChecks=b"", BeginDryRun=refuses), absent=("h2",)) as fleet:
+        assert why_not(fleet, question) == "--only: no check or family 'nix' (says h1)"
 
 
 def test_whoever_answers_first_lists_the_checks() -> None:

@@ -1,6 +1,7 @@
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,9 +23,12 @@ from tests.controller.samples import (
 )
 from tests.controller.schemas import validate
 from virt_preflight.controller import cli
-from virt_preflight.controller.commands import with_defaults
+from virt_preflight.controller.commands import patience_s, with_defaults
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.exits import Exit
+from virt_preflight.controller.fleet import from_names
 from virt_preflight.controller.options import MigrationOptions
+from virt_preflight.controller.words import FleetWords
 from virt_preflight.v1 import agent_pb2, guest_pb2, report_pb2
 
 UNSURE = prepared(wire_report(unanswered=[WIRE_LACK]))
@@ -281,3 +285,66 @@ def test_a_fleet_file_says_how_virsh_reaches_the_hosts(
         file.write_text('[uris]\nmigrate = "qemu+tcp://{host}.mig/system"\n' + "".join(hosts))
         assert cli.run(["check", "db1", "--fleet", str(file)]) == Exit.OK
     assert "db1 qemu+tcp://h2.mig/system" in capsys.readouterr().out
+
+
+def test_5_when_nobody_answers_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with running(absent=("h1", "h2")) as fleet:
+        assert check(fleet, "-o", "json") == Exit.CANNOT_SAY
+        document = json.loads(capsys.readouterr().out)
+        assert check(fleet) == Exit.CANNOT_SAY
+    validate(document)
+    assert document["domain"] == {"name": "db1", "uuid": None, "source": None}
+    assert [host["silent"] for host in document["hosts"]] == ["no such socket"] * 2
+    shown = capsys.readouterr().out
+    assert shown.startswith("db1, not found · depth libvirt · 2 hosts asked in ")
+    assert "Start virt-preflight-agent on h1, or check that it listens at unix:" in shown
+
+
+def test_5_when_all_destinations_are_silent() -> None:
+    with running(source(), absent=("h2", "h3")) as fleet:
+        assert check(fleet) == Exit.CANNOT_SAY
+
+
+def test_5_when_the_source_does_not_say_what_the_guest_needs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with running(source(BeginDryRun=Hangs()), destination("h2")) as fleet:
+        assert check(fleet, "--timeout", "1.5", "-o", "json") == Exit.CANNOT_SAY
+    document = json.loads(capsys.readouterr().out)
+    validate(document)
+    assert document["domain"]["source"] == "h1"
+    (host,) = document["hosts"]
+    assert host["silent"] == (
+        "not asked: h1 did not say what the guest needs: no answer within 1.5 s"
+    )
+
+
+def test_options_that_change_nothing_are_printed_and_nobody_is_asked_about_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with running(source(), destination("h2")) as fleet:
+        check(fleet, "--suspend", "--undefinesource", "--compressed", "-o", "json")
+    document = json.loads(capsys.readouterr().out)
+    assert document["options"] == ["live", "p2p", "suspend", "undefinesource", "compressed"]
+    assert "--suspend --undefinesource --compressed db1 " in document["hosts"][0]["command"]
+    (request,) = fleet["h2"].requests("PrepareDryRun")
+    assert agent_pb2.PrepareDryRunRequest.FromString(request).options == guest_pb2.MigrationOptions(
+        live=True, p2p=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "depth", "waited"),
+    [
+        (None, Depth.FACTS, 4.0),
+        (None, Depth.LIBVIRT, 4.0),
+        (None, Depth.TRIAL, 9.0),
+        (None, Depth.REHEARSAL, 14.0),
+        (1.5, Depth.REHEARSAL, 1.5),
+    ],
+)
+def test_the_deeper_the_question_the_longer_one_waits(
+    given: float | None, depth: Depth, waited: float
+) -> None:
+    known = replace(from_names("h1"), timeout_s=4.0)
+    assert patience_s(known, FleetWords(hosts=None, fleet=None, timeout_s=given), depth) == waited

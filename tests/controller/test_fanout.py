@@ -8,7 +8,7 @@ from virt_preflight.controller.fanout import Pace, as_they_answer, ask_all, firs
 from virt_preflight.controller.fleet import FleetHost
 
 PACE = Pace(each_s=5, all_s=60, in_flight=256)
-HOSTS = [FleetHost(name=f"h{number}", address="") for number in range(5)]
+HOSTS = [FleetHost(name=f"h{number}", address=f"h{number}:1") for number in range(5)]
 
 
 def names(answers: Sequence[Heard[str] | Silent]) -> list[str]:
@@ -51,7 +51,11 @@ async def test_a_host_that_does_not_answer_costs_its_own_time_and_nothing_more()
         return await (for_ever if host.name == "h2" else hello)(host)
 
     answers = await ask_all(HOSTS, ask, Pace(each_s=0.05, all_s=60, in_flight=256))
-    assert answers[2] == Late(host="h2", why="no answer within 0.05 s")
+    assert answers[2] == Late(
+        host="h2",
+        why="no answer within 0.05 s",
+        next_step="See whether h2 is up and h2:1 can be reached from here; --timeout waits longer.",
+    )
     assert sum(isinstance(answer, Heard) for answer in answers) == 4
 
 

@@ -4,7 +4,16 @@ from pathlib import Path
 import pytest
 
 from virt_preflight.controller import fleet
-from virt_preflight.controller.fleet import FleetHost, Uris, from_names, locate, parse, read, uri_of
+from virt_preflight.controller.fleet import (
+    FleetHost,
+    Uris,
+    from_names,
+    is_at,
+    locate,
+    parse,
+    read,
+    uri_of,
+)
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
 
 WHOLE = b"""
@@ -162,3 +171,23 @@ def test_a_bad_list_of_hosts_is_a_misuse(text: str, complaint: str) -> None:
 def test_a_uri_template_is_filled_in_and_nothing_else_of_it_is_interpreted() -> None:
     assert uri_of("qemu+ssh://{host}/system?x={0}", "h1") == "qemu+ssh://h1/system?x={0}"
     assert uri_of("qemu+tls://{host}/system", "fd00::1") == "qemu+tls://[fd00::1]/system"
+
+
+@pytest.mark.parametrize(
+    ("uri", "named"),
+    [
+        ("qemu+tls://h2/system", True),
+        ("qemu+tcp://root@H2:16509/system", True),
+        ("qemu+tls://10.0.0.2/system", True),
+        ("qemu+tls://h3/system", False),
+        ("qemu:///system", False),
+        ("qemu+tls://[::1", False),
+    ],
+)
+def test_whether_a_uri_names_a_host(uri: str, named: bool) -> None:
+    assert is_at(FleetHost(name="h2", address="10.0.0.2:50551"), uri) is named
+
+
+def test_an_ipv6_address_and_a_socket_are_held_against_a_uri() -> None:
+    assert is_at(FleetHost(name="h2", address="[fd00::2]:50551"), "qemu+tls://[fd00::2]/system")
+    assert not is_at(FleetHost(name="h2", address="unix:/run/x.sock"), "qemu+tls://unix/system")

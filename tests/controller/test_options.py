@@ -2,6 +2,7 @@ from dataclasses import fields
 
 from virt_preflight.controller.options import (
     FLAGS,
+    UNASKED,
     VALUED,
     MigrationOptions,
     flags_given,
@@ -13,7 +14,7 @@ from virt_preflight.v1 import guest_pb2
 
 def test_every_option_of_the_treaty_is_an_option_here() -> None:
     ours = {field.name for field in fields(MigrationOptions)} - {"xml_file"}
-    assert ours == set(guest_pb2.MigrationOptions.DESCRIPTOR.fields_by_name)
+    assert ours == {*guest_pb2.MigrationOptions.DESCRIPTOR.fields_by_name, *UNASKED}
     assert ours == {*FLAGS, *VALUED}
 
 

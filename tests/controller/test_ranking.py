@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.controller.samples import BRIDGE, LACK, LEASE, PAGES, PASSTHROUGH, REMARK, heard, report
 from virt_preflight.controller.answers import Heard, Report, Severity, Silent, Verdict
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.ranking import (
     Candidate,
     Reason,
@@ -162,3 +163,18 @@ def test_no_host_is_ever_lost_and_no_worse_one_comes_first(answers: list[Answer]
 
 def _has_rank_only_if_it_takes_it(one: Candidate) -> bool:
     return (one.rank is not None) == one.takes_it
+
+
+def test_a_host_is_as_deep_as_the_less_deeply_asked_of_source_and_host() -> None:
+    shallow = replace(report(), depth=Depth.FACTS, shallower_because="Begin: libvirt is too old")
+    here = replace(report(), depth=Depth.LIBVIRT, shallower_because="trial: no such driver")
+    one = candidate(shallow, Heard(host="h2", said=here))
+    assert one.depth is Depth.FACTS
+    assert one.shallower == "source: Begin: libvirt is too old; trial: no such driver"
+    assert candidate(None, Heard(host="h2", said=here)).shallower == "trial: no such driver"
+    assert candidate(report(), heard("h2")).shallower == ""
+
+
+def test_a_depth_that_has_no_name_here_may_be_any() -> None:
+    odd = replace(report(), depth=None)
+    assert candidate(odd, heard("h2")).depth is None

@@ -27,6 +27,7 @@ from virt_preflight.controller.answers import (
     Unanswered,
     Verdict,
 )
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.options import MigrationOptions
 from virt_preflight.controller.question import Questions
 from virt_preflight.v1 import agent_pb2, guest_pb2, report_pb2
@@ -98,6 +99,7 @@ def test_what_could_not_be_answered_is_read_whole() -> None:
             subject="2048 KiB pages",
             why="cannot read /sys/kernel/mm",
             waived=False,
+            depth=Depth.LIBVIRT,
         ),
     )
 

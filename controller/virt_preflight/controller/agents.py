@@ -26,19 +26,23 @@ CHANNEL = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
-# Parts of gRPC's UNAVAILABLE texts (seen with 1.81) and what they mean to an operator.
+# What to do where an agent was not reached.
+START = "Start virt-preflight-agent on {name}, or check that it listens at {address}."
+REACH = "See whether {name} is up and {address} can be reached from here."
+RESOLVE = "Give {name} an address: in the fleet file, or as --hosts {name}=ADDRESS."
+# Parts of gRPC's UNAVAILABLE texts (seen with 1.81), what they mean to an operator, and what next.
 UNREACHED = (
-    ("Too many open files", "we have no open file left: raise the limit (ulimit -n)"),
-    ("Connection refused", "connection refused"),
-    ("errors resolving", "name does not resolve"),
-    ("DNS resolution failed", "name does not resolve"),
-    ("No such file or directory", "no such socket"),
-    ("Permission denied", "permission to the socket denied"),
-    ("No route to host", "no route to the host"),
-    ("Network is unreachable", "network is unreachable"),
-    ("Failed parsing HTTP/2", "no agent listens there: the port speaks something else"),
-    ("Connection reset", "connection reset"),
-    ("Socket closed", "connection lost"),
+    ("Too many open files", "we have no open file left: raise the limit (ulimit -n)", ""),
+    ("Connection refused", "connection refused", START),
+    ("errors resolving", "name does not resolve", RESOLVE),
+    ("DNS resolution failed", "name does not resolve", RESOLVE),
+    ("No such file or directory", "no such socket", START),
+    ("Permission denied", "permission to the socket denied", "Ask as a user that may use it."),
+    ("No route to host", "no route to the host", REACH),
+    ("Network is unreachable", "network is unreachable", REACH),
+    ("Failed parsing HTTP/2", "no agent listens there: the port speaks something else", START),
+    ("Connection reset", "connection reset", REACH),
+    ("Socket closed", "connection lost", REACH),
 )
 
 
@@ -74,8 +78,8 @@ class Agents:
             channel = self._channels[host] = _channel(host)
         if channel is None:
             async with _channel(host) as passing:
-                return await _ask(passing, host.name, call, within_s)
-        answer = await _ask(channel, host.name, call, within_s)
+                return await _ask(passing, host, call, within_s)
+        answer = await _ask(channel, host, call, within_s)
         if isinstance(answer, Unreached) and self._channels.pop(host, None) is not None:
             # gRPC would wait before it tries again; the next question is to connect at once.
             await channel.close()
@@ -87,7 +91,7 @@ def _channel(host: FleetHost) -> grpc.aio.Channel:
 
 
 async def _ask(
-    channel: grpc.aio.Channel, host: str, call: Call[T], within_s: float
+    channel: grpc.aio.Channel, host: FleetHost, call: Call[T], within_s: float
 ) -> Heard[T] | Silent:
     # No serializers: the request is packed already, and reading the answer is wire's.
     method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(call.method)
@@ -96,12 +100,13 @@ async def _ask(
     except grpc.aio.AioRpcError as error:
         return _explained(host, call, error)
     try:
-        return Heard(host=host, said=call.read(answer))
+        return Heard(host=host.name, said=call.read(answer))
     except WrongAnswerError as error:
-        return Silent(host=host, why=f"answered wrongly: {error}")
+        return Silent(host=host.name, why=f"answered wrongly: {error}", next_step=_upgrade(host))
 
 
-def _explained(host: str, call: Call[T], error: grpc.aio.AioRpcError) -> Heard[T] | Silent:
+def _explained(at: FleetHost, call: Call[T], error: grpc.aio.AioRpcError) -> Heard[T] | Silent:
+    host = at.name
     details = one_line(error.details() or "")
     match error.code():
         case grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -115,19 +120,25 @@ def _explained(host: str, call: Call[T], error: grpc.aio.AioRpcError) -> Heard[T
                 host=host, why=f"refused the question: {one_line(said)}", objections=objections
             )
         case grpc.StatusCode.UNAVAILABLE:
-            return Unreached(host=host, why=_unreached(error.details() or ""))
+            return _unreached(at, error.details() or "")
         case grpc.StatusCode.UNIMPLEMENTED:
             method = call.method.rpartition("/")[2]
-            return Silent(host=host, why=f"no agent there that knows {method}")
+            why = f"no agent there that knows {method}"
+            return Silent(host=host, why=why, next_step=_upgrade(at))
         case code:
             return Silent(host=host, why=f"{_words(code)}: {details}" if details else _words(code))
 
 
-def _unreached(details: str) -> str:
-    for part, meaning in UNREACHED:
+def _unreached(host: FleetHost, details: str) -> Unreached:
+    for part, meaning, next_step in UNREACHED:
         if part in details:
-            return meaning
-    return f"unavailable: {one_line(details)}"
+            step = next_step.format(name=host.name, address=host.address)
+            return Unreached(host=host.name, why=meaning, next_step=step)
+    return Unreached(host=host.name, why=f"unavailable: {one_line(details)}")
+
+
+def _upgrade(host: FleetHost) -> str:
+    return f"See which version of virt-preflight-agent answers at {host.address}."
 
 
 def _words(code: grpc.StatusCode) -> str:

@@ -74,6 +74,7 @@ class Unanswered:
     subject: str
     why: str
     waived: bool
+    depth: Depth | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +177,8 @@ class Silent:
 
     host: str
     why: str
+    # What an operator could do about it; empty where only the reason can be told.
+    next_step: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +189,11 @@ class Late(Silent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreached(Silent):
     """Silent because no connection was there, or it broke."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unasked(Silent):
+    """Silent because it was not asked: what it would have been asked about is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

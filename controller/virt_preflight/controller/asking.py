@@ -17,10 +17,11 @@ from virt_preflight.controller.answers import (
     Refused,
     Report,
     Silent,
+    Unasked,
 )
 from virt_preflight.controller.catalogue import Catalogue, refuse_unknown
 from virt_preflight.controller.fanout import Pace, ask_all, first_heard
-from virt_preflight.controller.fleet import Fleet, FleetHost
+from virt_preflight.controller.fleet import Fleet, FleetHost, is_at
 from virt_preflight.controller.naming import listed, told
 from virt_preflight.controller.options import FOR_ONE_HOST
 from virt_preflight.controller.question import Asked, GuestFile, Question
@@ -53,32 +54,43 @@ class Asker:
 
     fleet: Fleet
     agents: Agents
+    # For the question itself, which at a greater depth takes its time, and for what agents know.
     pace: Pace
+    brisk: Pace
     watch: Watch = unwatched
 
     async def all(
-        self, what: str, hosts: Sequence[FleetHost], call: Call[T]
+        self, what: str, hosts: Sequence[FleetHost], call: Call[T], pace: Pace | None = None
     ) -> list[Heard[T] | Silent]:
         """The answer of each host, in the order of the hosts."""
+        pace = pace or self.pace
 
         async def ask(host: FleetHost) -> Heard[T] | Silent:
-            return await self.agents.ask(host, call, self.pace.each_s)
+            return await self.agents.ask(host, call, pace.each_s)
 
-        return await ask_all(hosts, ask, self.pace, self.watch(what, len(hosts)))
+        return await ask_all(hosts, ask, pace, self.watch(what, len(hosts)))
 
 
 async def ask_for_checks(asker: Asker) -> Catalogue:
     """The list of whichever agent answers first: all agents of a fleet know much the same."""
+    answer = await _first_to_list_checks(asker)
+    if not isinstance(answer, Heard):
+        next_step = next((one.next_step for one in answer if one.next_step), "")
+        said = f"no agent lists its checks: {told(answer)}"
+        raise CannotRunError(f"{said}. {next_step}" if next_step else said)
+    return Catalogue(host=answer.host, checks=answer.said)
+
+
+async def _first_to_list_checks(
+    asker: Asker,
+) -> Heard[tuple[CheckDescription, ...]] | list[Silent]:
     call = wire.list_checks()
 
     async def ask(host: FleetHost) -> Heard[tuple[CheckDescription, ...]] | Silent:
-        return await asker.agents.ask(host, call, asker.pace.each_s)
+        return await asker.agents.ask(host, call, asker.brisk.each_s)
 
-    few = replace(asker.pace, in_flight=min(FIRST_OF, asker.pace.in_flight))
-    answer = await first_heard(asker.fleet.hosts, ask, few)
-    if not isinstance(answer, Heard):
-        raise CannotRunError(f"no agent lists its checks: {told(answer)}")
-    return Catalogue(host=answer.host, checks=answer.said)
+    few = replace(asker.brisk, in_flight=min(FIRST_OF, asker.brisk.in_flight))
+    return await first_heard(asker.fleet.hosts, ask, few)
 
 
 async def ask(question: Question, asker: Asker) -> Asked:
@@ -104,20 +116,71 @@ def refuse_strangers(question: Question, fleet: Fleet) -> None:
 async def _refuse_unknown_checks(question: Question, asker: Asker) -> None:
     questions = question.questions
     if questions.only or questions.skip or questions.waive:
-        refuse_unknown(questions, (await ask_for_checks(asker)).checks)
+        listed_by = await _first_to_list_checks(asker)
+        # Where nobody lists any, each agent that answers refuses what it does not know itself.
+        if isinstance(listed_by, Heard):
+            refuse_unknown(questions, listed_by.said)
 
 
 async def _ask_about_guest(question: Question, name: str, asker: Asker) -> Asked:
-    home, late = await _find(question, name, asker)
+    hosts = _where_to_look(question, asker.fleet)
+    answers = await asker.all(f"looking for {name}", hosts, wire.list_domains(name), asker.brisk)
+    _refuse_together(answers, question)
+    silent = [answer for answer in answers if isinstance(answer, Silent)]
+    if len(silent) == len(answers):
+        return _nobody_answered(question, name, silent, asker.fleet)
+    home = choose_home(name, hosts, answers, question)
     destinations = _destinations(question, asker.fleet, home.host)
     begun = await _begin(question, home, asker)
-    answers = await _prepare(question, begun.guest, destinations, late, asker)
+    if isinstance(begun, Silent):
+        return _source_did_not_say(home, begun, destinations)
+    # Whoever waits for a dead host should wait once: those are not asked again in this run.
+    late = {one.host: one for one in silent if isinstance(one, Late)}
     return Asked(
-        name=home.domain.name or begun.report.guest_name,
-        uuid=home.domain.uuid or begun.report.guest_uuid,
+        name=home.domain.name or begun.said.report.guest_name,
+        uuid=home.domain.uuid or begun.said.report.guest_uuid,
         source=home.host.name,
-        source_report=begun.report,
-        answers=answers,
+        source_report=begun.said.report,
+        answers=await _prepare(question, begun.said.guest, destinations, late, asker),
+    )
+
+
+def _where_to_look(question: Question, fleet: Fleet) -> tuple[FleetHost, ...]:
+    named = fleet.named(question.from_host) if question.from_host else None
+    return fleet.hosts if named is None else (named,)
+
+
+def _nobody_answered(
+    question: Question, name: str, silent: Sequence[Silent], fleet: Fleet
+) -> Asked:
+    """Whether the guest can go anywhere cannot be said, and that is an answer too."""
+    home = fleet.named(question.from_host) if question.from_host else None
+    silent_by_host = {one.host: one for one in silent}
+    not_asked = f"not asked: {told(silent)}"
+    return Asked(
+        name=name,
+        uuid="",
+        source=question.from_host,
+        source_report=None,
+        answers=tuple(
+            silent_by_host.get(host.name)
+            or Unasked(host=host.name, why=not_asked, next_step=silent[0].next_step)
+            for host in _destinations(question, fleet, home)
+        ),
+    )
+
+
+def _source_did_not_say(home: Home, silent: Silent, destinations: Sequence[FleetHost]) -> Asked:
+    """Without what the guest needs there is nothing to ask a destination."""
+    why = f"not asked: {home.host.name} did not say what the guest needs: {silent.why}"
+    return Asked(
+        name=home.domain.name,
+        uuid=home.domain.uuid,
+        source=home.host.name,
+        source_report=None,
+        answers=tuple(
+            Unasked(host=host.name, why=why, next_step=silent.next_step) for host in destinations
+        ),
     )
 
 
@@ -135,20 +198,6 @@ async def _ask_about_file(question: Question, file: GuestFile, asker: Asker) -> 
     )
 
 
-async def _find(question: Question, name: str, asker: Asker) -> tuple[Home, dict[str, Late]]:
-    """The guest's home, and the hosts that let their time pass while it was looked for.
-
-    Those are not asked again in this run: whoever waits for a dead host should wait once.
-    """
-    fleet = asker.fleet
-    named = fleet.named(question.from_host) if question.from_host else None
-    hosts = fleet.hosts if named is None else (named,)
-    answers = await asker.all(f"looking for {name}", hosts, wire.list_domains(name))
-    _refuse_together(answers, question)
-    home = choose_home(name, hosts, answers, question)
-    return home, {one.host: one for one in answers if isinstance(one, Late)}
-
-
 def choose_home(
     name: str,
     hosts: Sequence[FleetHost],
@@ -164,26 +213,25 @@ def choose_home(
     ]
     if not homes:
         silent = [answer for answer in answers if isinstance(answer, Silent)]
-        heard = len(answers) - len(silent)
-        raise CannotRunError(_nowhere(name, heard, silent, question))
+        raise CannotRunError(_nowhere(name, silent, question))
     running = [home for home in homes if home.domain.active]
     if not running and not question.options.offline:
         where = listed([home.host.name for home in homes])
-        raise CannotRunError(f"{name} is shut off on {where}: it can only be moved with --offline")
+        raise CannotRunError(
+            f"{name} is shut off on {where}: only its definition can be moved,"
+            " with --offline --persistent"
+        )
     choice = running or homes
     if len(choice) > 1:
         raise CannotRunError(_several(name, choice))
     return choice[0]
 
 
-def _nowhere(name: str, heard: int, silent: Sequence[Silent], question: Question) -> str:
+def _nowhere(name: str, silent: Sequence[Silent], question: Question) -> str:
     if question.from_host is not None:
-        said = f" has no guest {name}" if heard else f": {silent[0].why}"
-        return f"{question.from_host}{said}"
+        return f"{question.from_host} has no guest {name}"
     if not silent:
         return f"no host has a guest {name}"
-    if not heard:
-        return f"no host answered: {told(silent)}"
     return f"no host that answered has a guest {name}; {told(silent)}"
 
 
@@ -207,23 +255,28 @@ def _destinations(
         if getattr(question.options, option) and len(wanted) > 1:
             raise MisusedError(f"--{option} is for one destination: name it with --to")
     host_by_name = {host.name: host for host in fleet.hosts}
-    return tuple(host_by_name[name] for name in wanted)
+    destinations = tuple(host_by_name[name] for name in wanted)
+    if question.options.desturi:
+        _refuse_another(question.options.desturi, destinations[0], fleet)
+    return destinations
 
 
-async def _begin(question: Question, home: Home, asker: Asker) -> Begun:
+def _refuse_another(desturi: str, destination: FleetHost, fleet: Fleet) -> None:
+    """One host would be asked, and the command would move the guest to another."""
+    named = [host.name for host in fleet.hosts if is_at(host, desturi)]
+    if named and destination.name not in named:
+        raise MisusedError(
+            f"--desturi {desturi}: is {listed(named)}, and {destination.name} is to be asked"
+        )
+
+
+async def _begin(question: Question, home: Home, asker: Asker) -> Heard[Begun] | Silent:
     # By UUID, so that a name or an id that changes hands meanwhile cannot change the guest.
     domain = home.domain.uuid or home.domain.name
     call = wire.begin(domain, question.options, question.questions)
     answers = await asker.all(f"asking {home.host.name}", [home.host], call)
     _refuse_together(answers, question)
-    match answers[0]:
-        case Heard(said=begun):
-            return begun
-        case silent:
-            raise CannotRunError(
-                f"{home.host.name} has {home.domain.name}, but did not say"
-                f" what it needs: {silent.why}"
-            )
+    return answers[0]
 
 
 async def _prepare(

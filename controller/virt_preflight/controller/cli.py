@@ -32,8 +32,39 @@ Exit codes:
   2    the command line makes no sense
   3    no host (or, with --to, not every host) can take it
   4    --strict, and it could only be moved at a risk
-  5    cannot say: no host can take it, and some did not answer or could not tell
+  5    cannot say: no host can take it; some did not answer or could not tell
   130  interrupted
+With 0, 3, 4 and 5 there is an answer on standard output, with 1 and 2 none.
+A guest that no host has is 1; when no host answers at all, it is 5.
+"""
+
+EXIT_CODES_OF_LISTS = """\b
+Exit codes:
+  0    some host answered
+  1    could not run
+  2    the command line makes no sense
+  5    cannot say: no host answered
+  130  interrupted
+"""
+
+EXIT_CODES_OF_CHECKS = """\b
+Exit codes:
+  0    here it is
+  1    could not run: no host answered
+  2    the command line makes no sense, or there is no such check
+  130  interrupted
+"""
+
+DEPTHS = """\b
+Depths, each with all of those before it:
+  facts      what the agents know of their hosts
+  libvirt    libvirt's own answers, as far as it gives them without an effect
+  trial      every destination starts a small stand-in of the guest, paused,
+             and ends it at once: hooks run, tens of MiB are taken meanwhile
+  rehearsal  every destination prepares for the guest itself, one after
+             another, and calls it off: a QEMU starts there, hooks run, huge
+             pages and locked memory are taken meanwhile
+The first two leave no trace on any host, the others no lasting one.
 """
 
 
@@ -48,7 +79,7 @@ def cli(context: click.Context) -> int:
     return 0
 
 
-@cli.command(epilog=EXIT_CODES)
+@cli.command(epilog=f"{DEPTHS}\n{EXIT_CODES}")
 @place_options
 @migrate_options
 @question_options
@@ -62,7 +93,7 @@ def check(**given: Any) -> int:
     return commands.check(_check_words(given), which, show)
 
 
-@cli.command()
+@cli.command(epilog=EXIT_CODES_OF_LISTS)
 @fleet_options
 @show_options
 def hosts(**given: Any) -> int:
@@ -72,7 +103,7 @@ def hosts(**given: Any) -> int:
     return commands.hosts(_fleet_words(given), _show_words(given))
 
 
-@cli.command()
+@cli.command(epilog=EXIT_CODES_OF_CHECKS)
 @fleet_options
 @show_options
 def checks(**given: Any) -> int:
@@ -82,7 +113,7 @@ def checks(**given: Any) -> int:
     return commands.checks(_fleet_words(given), _show_words(given))
 
 
-@cli.command()
+@cli.command(epilog=EXIT_CODES_OF_CHECKS)
 @click.argument("check_id", metavar="CHECK", type=word)
 @fleet_options
 @show_options

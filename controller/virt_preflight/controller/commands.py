@@ -18,6 +18,7 @@ from virt_preflight.controller.agents import Agents
 from virt_preflight.controller.answers import Heard
 from virt_preflight.controller.asking import Asker, Watch, unwatched
 from virt_preflight.controller.catalogue import Catalogue, named
+from virt_preflight.controller.depth import LONGER_S, Depth
 from virt_preflight.controller.dryrun import DryRun, conclude
 from virt_preflight.controller.exits import Exit
 from virt_preflight.controller.fanout import Pace
@@ -52,7 +53,8 @@ def check(words: CheckWords, which: FleetWords, show: ShowWords) -> int:
     question = _question(words)
     hosts = _fleet(which)
     with _watch() as watch:
-        timed = _timed(lambda: _asking(hosts, which, watch, partial(asking.ask, question)))
+        ask = partial(asking.ask, question)
+        timed = _timed(lambda: _asking(hosts, which, watch, ask, words.depth))
     run = conclude(timed.said, question, hosts.uris, timed.asked_at, timed.took_ms)
     _write(_dry_run(run, show))
     demand = Demand.EVERY if words.to_hosts else Demand.ANY
@@ -66,7 +68,7 @@ def hosts(which: FleetWords, show: ShowWords) -> int:
     call = wire.describe_host()
 
     async def ask(asker: Asker) -> list[documents.Described]:
-        return await asker.all("asking", known.hosts, call)
+        return await asker.all("asking", known.hosts, call, asker.brisk)
 
     with _watch() as watch:
         timed = _timed(lambda: _asking(known, which, watch, ask))
@@ -120,6 +122,9 @@ def with_defaults(options: MigrationOptions) -> MigrationOptions:
     """A live move by way of libvirtd, unless the user wants another: what the command will do."""
     if options.live and options.offline:
         raise MisusedError("--live and --offline exclude each other")
+    if options.compressed and options.parallel:
+        # qemuMigrationParamsSetCompression, qemu/qemu_migration_params.c, since libvirt 9.4.
+        raise MisusedError("--compressed and --parallel exclude each other")
     return replace(
         options,
         live=options.live or not options.offline,
@@ -171,18 +176,30 @@ def _fleet(which: FleetWords) -> fleet.Fleet:
 
 
 def _asking(
-    known: fleet.Fleet, which: FleetWords, watch: Watch, ask: Callable[[Asker], Awaitable[T]]
+    known: fleet.Fleet,
+    which: FleetWords,
+    watch: Watch,
+    ask: Callable[[Asker], Awaitable[T]],
+    depth: Depth = Depth.FACTS,
 ) -> T:
     """What came of it. Connections to agents are open from the first question to the last."""
-    each_s = known.timeout_s if which.timeout_s is None else which.timeout_s
     room = make_room(len(known.hosts), known.in_flight)
-    pace = Pace(each_s=each_s, all_s=max(each_s, known.deadline_s), in_flight=room.in_flight)
+
+    def pace(depth: Depth) -> Pace:
+        each_s = patience_s(known, which, depth)
+        return Pace(each_s=each_s, all_s=max(each_s, known.deadline_s), in_flight=room.in_flight)
 
     async def connected() -> T:
         async with Agents(room.kept) as agents:
-            return await ask(Asker(fleet=known, agents=agents, pace=pace, watch=watch))
+            paces = {"pace": pace(depth), "brisk": pace(Depth.FACTS)}
+            return await ask(Asker(fleet=known, agents=agents, watch=watch, **paces))
 
     return asyncio.run(connected())
+
+
+def patience_s(known: fleet.Fleet, which: FleetWords, depth: Depth) -> float:
+    """How long one host is waited for. What the user says at the terminal holds as it is."""
+    return known.timeout_s + LONGER_S[depth] if which.timeout_s is None else which.timeout_s
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from virt_preflight.controller.answers import Claims, Report, Verdict
 from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.fleet import Uris
 from virt_preflight.controller.options import names_given
-from virt_preflight.controller.question import Asked, Question
+from virt_preflight.controller.question import Asked, GuestFile, Question
 from virt_preflight.controller.ranking import Candidate, Reason, rank, reasons
 from virt_preflight.controller.virsh import migrate_command
 
@@ -25,6 +25,10 @@ class DryRun:
     took_ms: int
     depth: Depth
     options: tuple[str, ...]
+    only: tuple[str, ...]
+    skip: tuple[str, ...]
+    # A guest that runs nowhere yet, and so has no source.
+    from_file: bool
     candidates: tuple[Candidate, ...]
     reasons: tuple[Reason, ...]
     command_by_host: Mapping[str, str]
@@ -56,6 +60,9 @@ def conclude(
         took_ms=took_ms,
         depth=question.questions.depth,
         options=names_given(question.options),
+        only=question.questions.only,
+        skip=question.questions.skip,
+        from_file=isinstance(question.guest, GuestFile),
         candidates=tuple(candidates),
         reasons=tuple(reasons(candidates)),
         command_by_host=_commands(asked, question, uris, candidates),
@@ -65,7 +72,7 @@ def conclude(
 def _commands(
     asked: Asked, question: Question, uris: Uris, candidates: Sequence[Candidate]
 ) -> dict[str, str]:
-    """A command for each host that can take the guest; none for a guest that runs nowhere."""
+    """A command for each host that can take the guest; none where there is no source."""
     if asked.source is None:
         return {}
     commands = {

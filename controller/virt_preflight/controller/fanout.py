@@ -93,5 +93,14 @@ async def _ask_one(host: FleetHost, ask: Ask[T], pace: Pace, ends: float) -> Hea
             why = f"could not be asked: {type(error).__name__}: {error}"
             return Silent(host=host.name, why=why)
     if own_end <= ends:
-        return Late(host=host.name, why=f"no answer within {pace.each_s:g} s")
-    return Late(host=host.name, why=f"no answer within the {pace.all_s:g} s for all hosts")
+        return Late(
+            host=host.name,
+            why=f"no answer within {pace.each_s:g} s",
+            next_step=f"See whether {host.name} is up and {host.address} can be reached from here;"
+            " --timeout waits longer.",
+        )
+    return Late(
+        host=host.name,
+        why=f"no answer within the {pace.all_s:g} s for all hosts",
+        next_step="Name fewer hosts with --to, or raise deadline_s in the fleet file.",
+    )

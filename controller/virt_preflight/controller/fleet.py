@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -145,6 +146,22 @@ def from_names(text: str) -> Fleet:
 def uri_of(template: str, host: str) -> str:
     """The URI by which virsh reaches a host; an IPv6 address goes into brackets."""
     return template.replace("{host}", f"[{host}]" if ":" in host else host)
+
+
+def is_at(host: FleetHost, uri: str) -> bool:
+    """Whether a URI names that host, by its name or where its agent is."""
+    try:
+        named = urlsplit(uri).hostname
+    except ValueError:  # no URI: whoever opens it will say so
+        return False
+    known = {_plain(host.name)}
+    if not host.address.startswith("unix:"):
+        known.add(_plain(host.address.rpartition(":")[0]))
+    return named is not None and _plain(named) in known
+
+
+def _plain(name: str) -> str:
+    return name.lower().strip("[]").rstrip(".")
 
 
 def _is_there(place: Path) -> bool:

@@ -27,6 +27,9 @@ HELP_BY_FLAG = {
     "tls": "Encrypt its memory on the way.",
     "parallel": "Over several connections.",
     "unsafe": "Even where libvirt says that its disks may be harmed.",
+    "suspend": "Leave it paused on the destination (only printed).",
+    "undefinesource": "Undefine it on the source afterwards (only printed).",
+    "compressed": "Compress its memory on the way (only printed).",
 }
 
 
@@ -36,6 +39,14 @@ def word(text: str) -> str:
         raise click.BadParameter("is empty")
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise click.BadParameter(f"{printable(text)} is not UTF-8")
+    return text
+
+
+def guest_name(text: str) -> str:
+    """A name that libvirt takes: QEMU's driver wants no slash in it, and no name has two lines."""
+    for character, called in (("/", "a slash"), ("\n", "a line feed")):
+        if character in word(text):
+            raise click.BadParameter(f"{printable(text)} has {called}: no guest is called that")
     return text
 
 
@@ -71,7 +82,8 @@ def fleet_options(command: Command) -> Command:
             "timeout_s",
             type=seconds,
             metavar="SECONDS",
-            help="How long to wait for one host (default: the fleet file's, or 5).",
+            help="How long to wait for one host (default: the fleet file's, or 5; for"
+            " --depth trial 5 more, for rehearsal 10 more).",
         ),
     )
 
@@ -113,7 +125,9 @@ def migrate_options(command: Command) -> Command:
             metavar="TARGET,...",
             help="Disks to copy, as vda,vdb.",
         ),
-        click.option("--dname", type=word, metavar="NAME", help="Its name on the destination."),
+        click.option(
+            "--dname", type=guest_name, metavar="NAME", help="Its name on the destination."
+        ),
         click.option("--migrateuri", type=word, metavar="URI", help="Where its memory is sent."),
         click.option("--desturi", type=word, metavar="URI", help="How the destination is reached."),
     )
@@ -158,7 +172,8 @@ def question_options(command: Command) -> Command:
             "--depth",
             type=click.Choice([depth.value for depth in Depth]),
             default="libvirt",
-            help="How far to go to know (default: libvirt).",
+            help="How far to go to know (default: libvirt). trial and rehearsal touch the"
+            " destinations, see below.",
         ),
         _checks("--only", "ID|FAMILY", "Only these checks."),
         _checks("--skip", "ID|FAMILY", "Not these checks."),

@@ -4,6 +4,9 @@ from dataclasses import dataclass, fields
 
 # The options that take a value, and those that are given or not. Names are virsh's, `-` as `_`.
 VALUED = ("migrate_disks", "dname", "xml", "migrateuri", "desturi")
+# Whether the guest can move does not hang on these: nobody is asked about them, and the command
+# that is printed has them.
+UNASKED = ("suspend", "undefinesource", "compressed")
 # These two name one host's address, so they can only be right for one destination.
 FOR_ONE_HOST = ("migrateuri", "desturi")
 
@@ -26,6 +29,9 @@ class MigrationOptions:
     tls: bool = False
     parallel: bool = False
     unsafe: bool = False
+    suspend: bool = False
+    undefinesource: bool = False
+    compressed: bool = False
     dname: str = ""
     # The destination's domain XML, and the name of the file that it was read from.
     xml: bytes = b""

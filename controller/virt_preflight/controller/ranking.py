@@ -13,8 +13,10 @@ from virt_preflight.controller.answers import (
     Severity,
     Silent,
     Unanswered,
+    Unasked,
     Verdict,
 )
+from virt_preflight.controller.depth import Depth, shallowest
 
 WEIGHT = {
     Severity.NOTE: Verdict.CLEAR,
@@ -36,7 +38,14 @@ class Candidate:
     claims: Claims | None = None
     facts_age_ms: int | None = None
     checks_asked: int = 0
+    # As deep as the less deeply asked of source and host, None where that has no name here; and
+    # why not as deep as wanted, empty when it is.
+    depth: Depth | None = None
+    shallower: str = ""
     silent: str | None = None
+    # What to do about its silence, and whether that is only because nobody asked it.
+    next_step: str = ""
+    unasked: bool = False
     rank: int | None = None
 
     @property
@@ -86,7 +95,13 @@ def rank(source: Report | None, answers: Iterable[Heard[Report] | Silent]) -> li
 def candidate(source: Report | None, answer: Heard[Report] | Silent) -> Candidate:
     """One host's place in the list, still without a rank."""
     if isinstance(answer, Silent):
-        return Candidate(host=answer.host, verdict=Verdict.UNSURE, silent=answer.why)
+        return Candidate(
+            host=answer.host,
+            verdict=Verdict.UNSURE,
+            silent=answer.why,
+            next_step=answer.next_step,
+            unasked=isinstance(answer, Unasked),
+        )
     reports = [answer.said] if source is None else [source, answer.said]
     return Candidate(
         host=answer.host,
@@ -97,7 +112,16 @@ def candidate(source: Report | None, answer: Heard[Report] | Silent) -> Candidat
         claims=answer.said.claims,
         facts_age_ms=max(report.facts_age_ms for report in reports),
         checks_asked=sum(report.checks_asked for report in reports),
+        depth=shallowest(report.depth for report in reports),
+        shallower=_shallower(source, answer.said),
     )
+
+
+def _shallower(source: Report | None, here: Report) -> str:
+    """Why not as deep as wanted; each reason once, the source's as the source's."""
+    at_source = "" if source is None else source.shallower_because
+    reasons = (at_source and f"source: {at_source}", here.shallower_because)
+    return "; ".join(filter(None, reasons))
 
 
 def judge(report: Report) -> Verdict:

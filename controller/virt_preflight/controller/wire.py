@@ -27,7 +27,7 @@ from virt_preflight.controller.answers import (
     Verdict,
 )
 from virt_preflight.controller.depth import Depth
-from virt_preflight.controller.options import MigrationOptions
+from virt_preflight.controller.options import UNASKED, MigrationOptions
 from virt_preflight.controller.question import Questions
 from virt_preflight.v1 import agent_pb2, guest_pb2, report_pb2
 
@@ -176,7 +176,7 @@ def _options(options: MigrationOptions) -> guest_pb2.MigrationOptions:
     given: dict[str, Any] = {
         field.name: getattr(options, field.name)
         for field in fields(options)
-        if field.name != "xml_file"
+        if field.name != "xml_file" and field.name not in UNASKED
     }
     return guest_pb2.MigrationOptions(**given)
 
@@ -259,6 +259,7 @@ def _unweighable(finding: report_pb2.Finding, side: Side) -> Unanswered:
         why=f"severity {finding.severity} is not known to this version"
         f" (wanted {finding.wanted}, found {finding.found})",
         waived=finding.waived,
+        depth=DEPTHS.get(finding.depth),
     )
 
 
@@ -271,6 +272,7 @@ def _unnamed_verdict(number: int, side: Side) -> Unanswered:
         subject="",
         why=f"verdict {number}" if number else "the agent gave no verdict",
         waived=False,
+        depth=None,
     )
 
 
@@ -283,6 +285,7 @@ def _unanswered(one: report_pb2.Unanswered, side: Side) -> Unanswered:
         subject=one.subject,
         why=one.why,
         waived=one.waived,
+        depth=DEPTHS.get(one.depth),
     )
 
 

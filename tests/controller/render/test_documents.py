@@ -23,6 +23,7 @@ from tests.controller.schemas import schema, validate
 from virt_preflight.controller import wire
 from virt_preflight.controller.answers import Heard, Report, Silent
 from virt_preflight.controller.catalogue import Catalogue
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.dryrun import DryRun
 from virt_preflight.controller.fleet import from_names
 from virt_preflight.controller.render import documents
@@ -45,6 +46,8 @@ def test_a_dry_run_has_the_form_that_was_promised() -> None:
         "tookMs": 210,
         "depth": "facts",
         "options": ["live", "p2p"],
+        "only": [],
+        "skip": [],
         "verdict": "CLEAR",
         "hosts": [
             {
@@ -53,6 +56,8 @@ def test_a_dry_run_has_the_form_that_was_promised() -> None:
                 "rank": 1,
                 "score": 0.82,
                 "factsAgeMs": 120,
+                "depth": "libvirt",
+                "shallower": None,
                 "findings": [],
                 "unanswered": [],
                 "command": "virsh -c qemu+ssh://h1/system migrate --live --p2p"
@@ -62,6 +67,7 @@ def test_a_dry_run_has_the_form_that_was_promised() -> None:
                 "host": "h4",
                 "verdict": "UNSURE",
                 "silent": "no answer within 5 s",
+                "nextStep": "See whether h4 is up.",
                 "findings": [],
                 "unanswered": [],
             },
@@ -71,6 +77,8 @@ def test_a_dry_run_has_the_form_that_was_promised() -> None:
                 "rank": None,
                 "score": None,
                 "factsAgeMs": 120,
+                "depth": "libvirt",
+                "shallower": None,
                 "findings": [
                     {
                         "check": "nics.bridge-absent",
@@ -107,6 +115,7 @@ def test_what_could_not_be_told_is_in_the_document() -> None:
     assert host["unanswered"] == [
         {
             "check": "pages.too-few-free",
+            "depth": "facts",
             "subject": "2048 KiB pages",
             "why": "cannot read /sys/kernel/mm",
             "waived": True,
@@ -156,7 +165,12 @@ def test_a_host_list_keeps_to_its_schema() -> None:
     first, second, third = documents.described_hosts(fleet, answers)
     assert (first["host"], first["ownName"], first["memoryFreeKib"]) == ("h2", "h2.example", 100)
     assert (second["libvirt"], second["memoryFreeKib"]) == (None, None)
-    assert third == {"host": "h4", "address": "h4:50551", "silent": "no answer within 5 s"}
+    assert third == {
+        "host": "h4",
+        "address": "h4:50551",
+        "silent": "no answer within 5 s",
+        "nextStep": "See whether h4 is up.",
+    }
 
 
 def test_a_check_list_keeps_to_its_schema() -> None:
@@ -165,3 +179,19 @@ def test_a_check_list_keeps_to_its_schema() -> None:
     document = documents.check_list(Catalogue(host="h1", checks=(*checks, odd)))
     validate(document)
     assert document["listedBy"] == "h1"
+
+
+def test_how_deep_a_host_was_asked_and_why_not_deeper_is_in_the_document() -> None:
+    shallow = replace(report(), depth=Depth.FACTS, shallower_because="Begin: not with this driver")
+    run = dry_run(heard("h2"), source_report=shallow)
+    validate(documents.dry_run(run))
+    (host,) = documents.hosts_of(run)
+    assert host["depth"] == "facts"
+    assert host["shallower"] == "source: Begin: not with this driver"
+
+
+def test_checks_that_were_left_out_are_in_the_document() -> None:
+    run = dry_run(heard("h2"), only=("nics", "disks"), skip=("disks.absent",))
+    document = documents.dry_run(run)
+    validate(document)
+    assert (document["only"], document["skip"]) == (["nics", "disks"], ["disks.absent"])

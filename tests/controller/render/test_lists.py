@@ -34,6 +34,9 @@ def test_the_fleet_at_a_glance() -> None:
         h2
           ? HostTpm  no swtpm
 
+        h4, silent
+          See whether h4 is up.
+
         2 of 3 hosts answered.
         """)  # noqa: E501
 

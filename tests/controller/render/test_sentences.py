@@ -13,13 +13,24 @@ from tests.controller.samples import (
     heard,
     report,
 )
-from virt_preflight.controller.answers import Heard, Report, Severity, Silent, Verdict
+from virt_preflight.controller.answers import (
+    Heard,
+    Report,
+    Severity,
+    Side,
+    Silent,
+    Unasked,
+    Verdict,
+)
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.ranking import candidate
 from virt_preflight.controller.render.sentences import (
     about,
     could_not_tell,
     difference,
     fleet_sentence,
+    libvirt_says,
+    shallower,
     why,
 )
 
@@ -120,3 +131,59 @@ def test_a_risk_that_could_not_be_told_is_a_risk() -> None:
     assert fleet_sentence(dry_run(heard("h2", unanswered=[lack]))) == (
         "1 of 1 host can take db1, but at a risk."
     )
+
+
+def test_the_source_s_trouble_does_not_hide_the_host_s_own() -> None:
+    one = candidate(report(LEASE), heard("h2", BRIDGE, PAGES))
+    assert why(one) == (
+        "source: lease held; here: bridge absent: wanted bridge br-prod, found no such link,"
+        " and 1 more"
+    )
+
+
+def test_what_blocks_a_host_comes_before_a_mere_risk_at_the_source() -> None:
+    one = candidate(report(replace(PASSTHROUGH, side=Side.SOURCE)), heard("h2", BRIDGE))
+    assert why(one) == ("bridge absent: wanted bridge br-prod, found no such link, and 1 more")
+
+
+def test_many_checks_that_could_not_tell_for_one_cause_are_one_reason() -> None:
+    lacks = [replace(LACK, check=f"a.b{number}", why="libvirtd hangs") for number in range(30)]
+    assert why(candidate(None, heard("h2", unanswered=lacks))) == (
+        "30 checks could not tell (libvirtd hangs)"
+    )
+
+
+def test_libvirt_s_words_are_told_where_they_add_something() -> None:
+    words = "Cannot get interface MTU on\n 'br-prod': No such device"
+    assert libvirt_says(replace(BRIDGE, libvirt_error=words)) == (
+        "libvirt: Cannot get interface MTU on 'br-prod': No such device"
+    )
+    assert libvirt_says(replace(BRIDGE, libvirt_error=words, found=words)) == ""
+    assert libvirt_says(BRIDGE) == ""
+
+
+@pytest.mark.parametrize(
+    ("depth", "because", "said"),
+    [
+        (Depth.TRIAL, "", ""),
+        (Depth.REHEARSAL, "", ""),
+        (Depth.FACTS, "", "asked at depth facts: no reason given"),
+        (Depth.FACTS, "Begin: too old", "asked at depth facts: Begin: too old"),
+        (None, "", "does not say how deep it was asked"),
+        (None, "too odd", "asked at depth that this version has no name for: too odd"),
+    ],
+)
+def test_a_host_that_was_asked_less_deeply_says_so(
+    depth: Depth | None, because: str, said: str
+) -> None:
+    here = replace(report(), depth=depth, shallower_because=because)
+    assert shallower(candidate(None, Heard(host="h2", said=here)), Depth.TRIAL) == said
+
+
+def test_a_silent_host_was_not_asked_less_deeply() -> None:
+    assert shallower(candidate(None, SILENT), Depth.TRIAL) == ""
+
+
+def test_hosts_that_were_not_asked_are_not_said_to_be_silent() -> None:
+    unasked = Unasked(host="h2", why="not asked: h1: connection refused")
+    assert fleet_sentence(dry_run(unasked)) == ("0 of 1 host can take db1. 1 could not be asked.")

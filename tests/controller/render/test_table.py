@@ -11,7 +11,8 @@ from tests.controller.samples import (
     heard,
     report,
 )
-from virt_preflight.controller.answers import Silent
+from virt_preflight.controller.answers import Heard, Report, Silent, Unasked
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.dryrun import DryRun
 from virt_preflight.controller.render.forms import PLAIN, Form, Look
 from virt_preflight.controller.render.table import dry_run_table
@@ -110,7 +111,9 @@ def test_a_waived_finding_stays_and_is_marked() -> None:
 
 
 def test_a_guest_from_a_file_has_no_source_and_no_command() -> None:
-    run = replace(dry_run(heard("h2")), source=None, source_report=None, command_by_host={})
+    run = replace(
+        dry_run(heard("h2")), source=None, source_report=None, from_file=True, command_by_host={}
+    )
     assert table(run) == dedent("""
         db1, running nowhere yet · 4 vCPUs · 8 GiB · depth facts · 1 host asked in 0.21 s
 
@@ -126,13 +129,13 @@ def test_wide_says_more_of_each_host() -> None:
     assert table(run, Form.WIDE) == dedent("""
         db1 on h1 · 4 vCPUs · 8 GiB · depth facts · 2 hosts asked in 0.21 s
 
-          HOST  VERDICT  RANK  SCORE     FREE   AFTER    TOTAL   FACTS  CHECKS  WHY
-          h2    CLEAR       1  0.359  100 GiB  92 GiB  256 GiB  0.12 s      80
-          h4    UNSURE      -      -        -       -        -       -       -  no answer within 5 s
+          HOST  VERDICT  DEPTH    RANK  SCORE     FREE   AFTER    TOTAL   FACTS  CHECKS  WHY
+          h2    CLEAR    libvirt     1  0.359  100 GiB  92 GiB  256 GiB  0.12 s      80
+          h4    UNSURE   -           -      -        -       -        -       -       -  no answer within 5 s
 
         1 of 2 hosts can take db1. 1 did not answer.
         To move it: virsh -c qemu+ssh://h1/system migrate --live --p2p db1 qemu+tls://h2/system
-        """)
+        """)  # noqa: E501
 
 
 def test_fifty_hosts_with_one_fault_take_one_block() -> None:
@@ -164,3 +167,80 @@ def test_hostile_names_cannot_touch_the_terminal() -> None:
     shown = table(run, Form.WIDE, Look(width=200))
     assert not any(c in shown for c in "\x1b\x07\u202e")
     assert "\\x1b]0;owned\\x07[bold]x\\u202e" in shown
+
+
+HUNG = "no answer from libvirtd within 2.5 s"
+DAEMON = replace(LACK, check="daemon.not-answering", subject="libvirtd", why=HUNG)
+
+
+def test_a_libvirtd_that_hangs_is_one_line_and_what_to_do_about_it() -> None:
+    others = [replace(LACK, check=f"a.b{number}", why=f"a: {HUNG}") for number in range(30)]
+    run = dry_run(heard("h2", unanswered=[*others, DAEMON]))
+    assert table(run) == dedent("""
+        db1 on h1 · 4 vCPUs · 8 GiB · depth facts · 1 host asked in 0.21 s
+
+          HOST  VERDICT     FREE  WHY
+          h2    UNSURE   100 GiB  31 checks could not tell (no answer from libvirtd within 2.5 s)
+
+        h2
+          ? 31 checks  unanswered: no answer from libvirtd within 2.5 s
+                       See why libvirtd hangs on that host (systemctl status libvirtd virtqemud), restart it, and ask again: guests go on running meanwhile.
+
+        0 of 1 host can take db1. 1 could not tell.
+        """)  # noqa: E501
+    assert "a.b0, a.b1, a.b2" in table(run, Form.WIDE)
+
+
+def test_a_libvirtd_that_hangs_alone_has_its_remedy_too() -> None:
+    assert "See why libvirtd hangs" in table(dry_run(heard("h2", unanswered=[DAEMON])))
+    assert "See why libvirtd hangs" not in table(dry_run(heard("h2", unanswered=[LACK])))
+
+
+def test_hosts_asked_less_deeply_are_named_with_the_reason() -> None:
+    def shallow(host: str) -> Heard[Report]:
+        said = replace(report(), depth=Depth.FACTS, shallower_because="Begin: not here")
+        return Heard(host=host, said=said)
+
+    shown = table(dry_run(shallow("h2"), shallow("h3"), heard("h4"), depth=Depth.LIBVIRT))
+    assert "\n\n  h2, h3: asked at depth facts: Begin: not here\n" in shown
+    assert "h4: asked" not in shown
+    assert "asked at depth" not in table(dry_run(heard("h2"), depth=Depth.LIBVIRT))
+
+
+def test_wide_says_at_which_depth_a_thing_was_found() -> None:
+    finding = replace(BRIDGE, depth=Depth.TRIAL)
+    shown = table(dry_run(heard("h2", finding, unanswered=[LACK])), Form.WIDE)
+    assert "  ✗ nics.bridge-absent  trial  interface 52:54" in shown
+    assert "  ? pages.too-few-free  facts  could not tell" in shown
+
+
+def test_checks_that_were_left_out_are_in_the_first_line() -> None:
+    shown = table(dry_run(heard("h2"), only=("nics", "disks"), skip=("disks.absent",)))
+    assert " · depth facts · only nics, disks · without disks.absent · 1 host asked" in shown
+
+
+def test_a_silent_host_has_a_next_step() -> None:
+    step = "Start virt-preflight-agent on h2, or check that it listens at h2:50551."
+    silent = Silent(host="h2", why="connection refused", next_step=step)
+    assert f"\n\nh2, silent\n  {step}\n\n" in table(dry_run(silent))
+
+
+def test_a_silent_source_has_the_next_step_of_all_who_were_not_asked() -> None:
+    answers = (
+        Unasked(host=host, why="not asked: h1: no answer", next_step="See whether h1 is up.")
+        for host in ("h2", "h3")
+    )
+    shown = table(dry_run(*answers))
+    assert shown.count("See whether h1 is up.") == 1
+    assert "\nh1, silent\n" in shown
+
+
+def test_many_silent_hosts_do_not_drown_the_page() -> None:
+    answers = [Silent(host=f"h{n}", why="gone", next_step=f"See to h{n}.") for n in range(20)]
+    assert "\n12 more are silent: -o wide says what to do for each.\n" in table(dry_run(*answers))
+    assert "See to h19." in table(dry_run(*answers), Form.WIDE)
+
+
+def test_a_guest_that_was_not_found_is_not_one_that_runs_nowhere() -> None:
+    run = replace(dry_run(Silent(host="h2", why="gone")), source=None, source_report=None)
+    assert table(run).startswith("\ndb1, not found · depth facts · ")

@@ -36,6 +36,8 @@ def dry_run(run: DryRun) -> Document:
         "tookMs": run.took_ms,
         "depth": str(run.depth),
         "options": list(run.options),
+        "only": list(run.only),
+        "skip": list(run.skip),
         "verdict": run.verdict.name,
         "hosts": hosts_of(run),
         "reasons": [
@@ -92,6 +94,7 @@ def _candidate(one: Candidate, command: str | None) -> Document:
             "host": one.host,
             "verdict": one.verdict.name,
             "silent": one.silent,
+            "nextStep": one.next_step or None,
             "findings": [],
             "unanswered": [],
         }
@@ -101,6 +104,8 @@ def _candidate(one: Candidate, command: str | None) -> Document:
         "rank": one.rank,
         "score": one.score,
         "factsAgeMs": one.facts_age_ms,
+        "depth": one.depth and str(one.depth),
+        "shallower": one.shallower or None,
         "findings": [_finding(finding) for finding in one.findings],
         "unanswered": [_unanswered(lack) for lack in one.unanswered],
     }
@@ -126,12 +131,18 @@ def _finding(finding: Finding) -> Document:
 
 
 def _unanswered(one: Unanswered) -> Document:
-    return {"check": one.check, "subject": one.subject, "why": one.why, "waived": one.waived}
+    return {
+        "check": one.check,
+        "depth": one.depth and str(one.depth),
+        "subject": one.subject,
+        "why": one.why,
+        "waived": one.waived,
+    }
 
 
 def _described(answer: Described) -> Document:
     if isinstance(answer, Silent):
-        return {"silent": answer.why}
+        return {"silent": answer.why, "nextStep": answer.next_step or None}
     host = answer.said
     return {
         "ownName": host.name or None,

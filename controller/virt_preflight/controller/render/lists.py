@@ -12,6 +12,7 @@ from virt_preflight.controller.render.amounts import count, memory, seconds
 from virt_preflight.controller.render.documents import Described
 from virt_preflight.controller.render.forms import Form, Look
 from virt_preflight.controller.render.painting import Part, columns, indented, paint, words
+from virt_preflight.controller.render.silence import next_steps
 
 NUMBERS = ("CPUS", "FREE", "TOTAL", "GUESTS", "FACTS")
 VERSIONS = ("AGENT", "LIBVIRT", "QEMU")
@@ -25,7 +26,9 @@ def hosts_table(fleet: Fleet, answers: Sequence[Described], form: Form, look: Lo
         table.add_row(*map(words, _host_row(host, answer, form)))
     silent = sum(isinstance(answer, Silent) for answer in answers)
     said = f"{len(answers) - silent} of {count(len(answers), 'host')} answered."
-    return paint([indented(table), *_unlearned(answers), "", said], look)
+    steps = {one.host: one.next_step for one in answers if isinstance(one, Silent)}
+    parts = [indented(table), *_unlearned(answers), *next_steps(steps, form), "", said]
+    return paint(parts, look)
 
 
 def checks_table(catalogue: Catalogue, form: Form, look: Look) -> str:

@@ -1,11 +1,14 @@
 """What was found, said in a sentence: for one finding, for one host, for the whole fleet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from virt_preflight.controller.answers import Finding, Side, Unanswered, Verdict
+from virt_preflight.controller.depth import Depth, shallowest
 from virt_preflight.controller.dryrun import DryRun
 from virt_preflight.controller.ranking import Candidate, weigh, weigh_unanswered
 from virt_preflight.controller.render.amounts import count
+from virt_preflight.controller.render.grouping import Fold, folded
 
 REASONS_SHOWN = 6
 
@@ -26,26 +29,47 @@ def could_not_tell(one: Unanswered) -> str:
     return ": ".join(filter(None, ("could not tell", one.subject, one.why)))
 
 
+def libvirt_says(finding: Finding) -> str:
+    """libvirt's own words on one line, where they are not what was found anyway."""
+    said = " ".join(finding.libvirt_error.split())
+    return "" if said in " ".join(finding.found.split()) else f"libvirt: {said}"
+
+
 def why(one: Candidate) -> str:
-    """The weightiest thing that speaks against a host, and how many more there are."""
+    """The weightiest thing that speaks against a host, and how many more there are.
+
+    What the source found stands in every host's row: it must not hide what the host has itself.
+    """
     if one.silent is not None:
         return one.silent
-    against = [
-        *((weigh(finding), _lead(finding)) for finding in one.findings),
-        *((weigh_unanswered(lack), _lack(lack)) for lack in one.unanswered),
-    ]
-    counted = sorted((it for it in against if it[0] > Verdict.CLEAR), key=lambda it: -it[0])
-    if counted:
-        more = f", and {len(counted) - 1} more" if len(counted) > 1 else ""
-        return counted[0][1] + more
+    against = sorted((it for it in _against(one) if it.weight > Verdict.CLEAR), key=_weightiest)
+    at_source = [it for it in against if it.side is Side.SOURCE]
+    here = [it for it in against if it.side is not Side.SOURCE]
+    if at_source and here and at_source[0].weight >= here[0].weight:
+        return f"source: {at_source[0].title}; here: {here[0].lead}{_more(len(against) - 2)}"
+    if against:
+        where = "source: " if against[0].side is Side.SOURCE else ""
+        return f"{where}{against[0].lead}{_more(len(against) - 1)}"
     if one.verdict > Verdict.CLEAR:
         return "its agent says so and gives no reason"
     return _in_passing(one)
 
 
+def shallower(one: Candidate, wanted: Depth) -> str:
+    """That a host was not asked as deep as wanted, and why; empty when it was."""
+    if one.silent is not None:
+        return ""
+    if one.depth is None and not one.shallower:
+        return "does not say how deep it was asked"
+    if not one.shallower and shallowest((one.depth, wanted)) is wanted:
+        return ""
+    depth = one.depth or "that this version has no name for"
+    return f"asked at depth {depth}: {one.shallower or 'no reason given'}"
+
+
 def fleet_sentence(run: DryRun) -> str:
     """The one line that explains the fleet."""
-    clear, risky, unsure, silent, blocked = _parted(run.candidates)
+    clear, risky, unsure, silent, unasked, blocked = _parted(run.candidates)
     total = len(run.candidates)
     guest = run.name or "the guest"
     takers = f"{clear or risky} of {count(total, 'host')} can take {guest}"
@@ -62,17 +86,21 @@ def fleet_sentence(run: DryRun) -> str:
         sentences.append(f"{unsure} could not tell")
     if silent:
         sentences.append(f"{silent} did not answer")
+    if unasked:
+        sentences.append(f"{unasked} could not be asked")
     return ". ".join(sentences) + "."
 
 
-def _parted(candidates: Sequence[Candidate]) -> tuple[int, int, int, int, int]:
-    """How many are clear, risky, unsure, silent and blocked."""
+def _parted(candidates: Sequence[Candidate]) -> tuple[int, int, int, int, int, int]:
+    """How many are clear, risky, unsure, silent, not asked and blocked."""
     verdicts = [one.verdict for one in candidates if one.silent is None]
+    unasked = sum(one.unasked for one in candidates)
     return (
         verdicts.count(Verdict.CLEAR),
         verdicts.count(Verdict.RISKY),
         verdicts.count(Verdict.UNSURE),
-        len(candidates) - len(verdicts),
+        len(candidates) - len(verdicts) - unasked,
+        unasked,
         verdicts.count(Verdict.BLOCKED),
     )
 
@@ -84,14 +112,42 @@ def _reasons(run: DryRun) -> str:
     return ", ".join(shown) or "no reason given"
 
 
-def _lead(finding: Finding) -> str:
-    where = "source" if finding.side is Side.SOURCE else ""
-    return ": ".join(filter(None, (where, finding.title, difference(finding))))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Objection:
+    """One thing against a host: in two or three words, and in full."""
+
+    weight: Verdict
+    side: Side
+    title: str
+    lead: str
 
 
-def _lack(one: Unanswered) -> str:
-    where = "source: " if one.side is Side.SOURCE else ""
-    return f"{where}could not tell: {one.title} ({one.why})"
+def _against(one: Candidate) -> Iterator[_Objection]:
+    for finding in one.findings:
+        lead = ": ".join(filter(None, (finding.title, difference(finding))))
+        yield _Objection(weight=weigh(finding), side=finding.side, title=finding.title, lead=lead)
+    for side in Side:
+        for item in folded([lack for lack in one.unanswered if lack.side is side]):
+            if isinstance(item, Fold):
+                title = f"{count(len(item.items), 'check')} could not tell"
+                weight = max(map(weigh_unanswered, item.items))
+                yield _Objection(
+                    weight=weight, side=side, title=title, lead=f"{title} ({item.cause})"
+                )
+            elif isinstance(item, Unanswered):
+                title = f"could not tell: {item.title}"
+                weight = weigh_unanswered(item)
+                yield _Objection(
+                    weight=weight, side=side, title=title, lead=f"{title} ({item.why})"
+                )
+
+
+def _weightiest(it: _Objection) -> int:
+    return -it.weight
+
+
+def _more(number: int) -> str:
+    return f", and {number} more" if number else ""
 
 
 def _in_passing(one: Candidate) -> str:
