@@ -1,4 +1,4 @@
-"""virt-preflight-agent: serve | facts | record DIR | replay DIR."""
+"""virt-preflight-agent: serve | facts | record DIR | replay DIR | deputy."""
 
 from __future__ import annotations
 
@@ -86,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--config", type=Path, metavar="FILE", help="agent.toml")
     _listen_options(replay)
     replay.set_defaults(command=_replay)
+
+    deputy = commands.add_parser(
+        "deputy", help="look at files for an agent that may not: started by systemd, by its socket"
+    )
+    deputy.set_defaults(command=_deputy)
     return parser
 
 
@@ -94,6 +99,9 @@ def _settings_options(parser: argparse.ArgumentParser) -> None:
         "--config", type=Path, metavar="FILE", help="default /etc/virt-preflight/agent.toml"
     )
     parser.add_argument("--connect", metavar="URI", help="libvirt, default qemu:///system")
+    parser.add_argument(
+        "--deputy", metavar="SOCKET", help="ask for files by way of a deputy that listens there"
+    )
 
 
 def _listen_options(parser: argparse.ArgumentParser) -> None:
@@ -120,14 +128,15 @@ def _settings(parsed: argparse.Namespace) -> Settings:
     )
 
 
-def _live(settings: Settings) -> Source:
+def _live(settings: Settings, deputy: str | None = None) -> Source:
     try:
+        from virt_preflight.agent.sources.live.deputy import ByDeputy
         from virt_preflight.agent.sources.live.machine import LiveSource
     except ImportError as error:
         raise Stop(
             f"{error}: install the distribution's python3-libvirt, or virt-preflight-agent[host]"
         ) from None
-    return LiveSource(settings.libvirt_uri)
+    return ByDeputy(settings.libvirt_uri, deputy) if deputy else LiveSource(settings.libvirt_uri)
 
 
 def _store(source: Source) -> FactStore:
@@ -140,7 +149,7 @@ def _own_name() -> str:
 
 def _serve(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
-    return _answer_for(_own_name(), _live(settings), settings)
+    return _answer_for(_own_name(), _live(settings, parsed.deputy), settings)
 
 
 def _replay(parsed: argparse.Namespace) -> int:
@@ -183,11 +192,22 @@ async def _until_stopped(host: str, source: Source, settings: Settings) -> int:
     return 0
 
 
+def _deputy(_: argparse.Namespace) -> int:
+    from virt_preflight.agent.sources.live.deputy import listener_of_systemd, serve
+    from virt_preflight.agent.sources.live.machine import LiveSource
+
+    listener = listener_of_systemd()
+    if listener is None:
+        raise Stop("the deputy is started by systemd: systemctl start virt-preflight-deputy.socket")
+    serve(listener, LiveSource())
+    return 0
+
+
 def _facts(parsed: argparse.Namespace) -> int:
     from virt_preflight.agent.description import facts_as_json, facts_as_text
 
     settings = _settings(parsed)
-    store = _store(_live(settings))
+    store = _store(_live(settings, parsed.deputy))
     shown = facts_as_json if parsed.output == "json" else facts_as_text
     printed = shown(store, settings.as_policy())
     with suppress(BrokenPipeError):
@@ -201,7 +221,7 @@ def _record(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
     guests = {path: path.read_bytes() for path in parsed.guest}
     record(
-        _live(settings),
+        _live(settings, parsed.deputy),
         parsed.directory,
         host=_own_name(),
         guests=guests,

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,3 +132,102 @@ def test_only_files_that_are_not_large_are_read_through(place: Path) -> None:
     os.truncate(path, files.DIGEST_AT_MOST + 1)
     with pytest.raises(Unreadable, match="64 MiB"):
         files.digest(str(path))
+
+
+TABLE = """\
+1 0 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+2 1 254:0 /usr /usr ro,relatime shared:1 - ext4 /dev/vda rw
+3 1 0:40 / /srv/a\\040b rw shared:2 - nfs4 store:/a ro
+4 1 0:41 / /srv/c ro shared:3 - ext4 /dev/vdb rw
+5 4 0:42 / /srv/c rw shared:4 - ext4 /dev/vdc rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/var/x", False),
+        ("/usr/x", True),
+        ("/usrx", False),
+        ("/srv/a b/x", True),
+        ("/srv/c", False),
+    ],
+)
+def test_a_mount_is_read_only_as_the_host_has_it(path: str, *, expected: bool) -> None:
+    assert files.read_only(path, TABLE) is expected
+
+
+@AS_ROOT
+def test_a_mount_that_is_read_only_for_us_alone_does_not_count(place: Path) -> None:
+    """So a unit may be kept from writing anywhere, and still tells what QEMU may."""
+    for name, mode in (("image", 0o666), ("others", 0o644)):
+        (place / name).touch()
+        (place / name).chmod(mode)
+    asked = f"""
+import sys
+from virt_preflight.agent.sources import User, Want
+from virt_preflight.agent.sources.live import files
+nobody = User(name="nobody", uid=65534, gid=65534, groups=(65534,))
+for name in ("image", "others"):
+    print(files.may_as("{place}/" + name, Want.WRITE, nobody))
+"""
+    sandbox = f"mount --bind -r {place} {place} && exec \"$0\" -c '{asked}'"
+    told = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", sandbox, sys.executable],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.split() == ["True", "False"]
+
+
+@AS_ROOT
+def test_an_ordinary_user_with_the_capabilities_asks_as_root_does(place: Path) -> None:
+    for name, mode, owner in (("qemus", 0o600, 4242), ("roots", 0o600, 0), ("all", 0o666, 0)):
+        (place / name).touch()
+        (place / name).chmod(mode)
+        os.chown(place / name, owner, owner)
+    asked = f"""
+from virt_preflight.agent.sources import User, Want
+from virt_preflight.agent.sources.live import files
+for uid in (4242, 0):
+    user = User(name="", uid=uid, gid=uid, groups=(uid,))
+    for name in ("qemus", "roots", "all"):
+        print(files.may_as("{place}/" + name, Want.WRITE, user))
+print(files.head("{place}/roots") == "")
+"""
+    names = ("dac_override", "dac_read_search", "setuid", "setgid")
+    given = ",".join(f"+{name}" for name in names)
+    told = subprocess.run(
+        [
+            *("setpriv", "--reuid=4343", "--regid=4343", "--clear-groups"),
+            *(f"--inh-caps=-all,{given}", f"--ambient-caps=-all,{given}"),
+            *(sys.executable, "-c", asked),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = ["True", "False", "True", *["True"] * 3, "True"]
+    assert told.stdout.split() == expected
+
+
+@AS_ROOT
+def test_an_ordinary_user_without_them_cannot_ask_as_another(place: Path) -> None:
+    asked = """
+from virt_preflight.agent.sources import Unreadable, User, Want
+from virt_preflight.agent.sources.live import files
+try:
+    files.may_as("/", Want.READ, User(name="q", uid=4242, gid=4242))
+except Unreadable as error:
+    print(error)
+"""
+    words = ("setpriv", "--reuid=4343", "--regid=4343", "--clear-groups", "--inh-caps=-all")
+    reader = ("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search")
+    told = subprocess.run(
+        [*words[:-1], *reader, sys.executable, "-c", asked],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == "only root can ask what user q may do\n"

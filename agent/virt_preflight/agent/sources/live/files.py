@@ -25,6 +25,7 @@ from virt_preflight.agent.sources import (
     User,
     Want,
 )
+from virt_preflight.agent.sources.live import capabilities
 
 TEXT_AT_MOST = 1024 * 1024
 # In an image's first 64 KiB its format, size and backing file are named.
@@ -136,21 +137,47 @@ def may_as(path: str, want: Want, user: User) -> bool:
         if LIBC.faccessat(AT_FDCWD, os.fsencode(path), ACCESS[want], AT_EACCESS) == 0:
             return True
         number = ctypes.get_errno()
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if number == errno.EROFS:
+        # The kernel asks for permission first, then whether the mount can be written to. A mount
+        # may be read-only for us alone, by the sandbox of our unit: the host's own is meant.
+        return not _read_only_on_the_host(path)
+    if number in (errno.EACCES, errno.EPERM):
         return False
     raise file_error(path, OSError(number, os.strerror(number)))
 
 
+def _read_only_on_the_host(path: str) -> bool:
+    try:
+        table = Path("/proc/1/mountinfo").read_text()
+    except OSError:
+        return True
+    return read_only(os.path.realpath(path), table)
+
+
+def read_only(path: str, table: str) -> bool:
+    """Whether the mount that holds the path, or its file system, is so in that mountinfo."""
+    best, found = "", True
+    for line in table.splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = _unescaped(fields.split()[4])
+        below = path == point or path.startswith(point.rstrip("/") + "/")
+        if below and len(point) >= len(best):
+            options = {*fields.split()[5].split(","), *rest.split()[2].split(",")}
+            best, found = point, "ro" in options
+    return found
+
+
 @contextmanager
 def acting_as(user: User) -> Iterator[None]:
-    """This thread alone asks the file system as that user. Only root can be another.
+    """This thread alone asks the file system as that user, which takes rights of root.
 
-    setfsuid(2) drops the file capabilities of root with it (capabilities(7)).
+    setfsuid(2) drops the file capabilities of root, and of nobody else (capabilities(7)).
     """
     if os.geteuid() == user.uid:
         yield
         return
-    if os.geteuid() != 0:
+    own = capabilities.own()
+    if (capabilities.SETUID | capabilities.SETGID) & ~own.effective:
         raise Unreadable(f"only root can ask what user {user.name} may do")
     setgroups = SETGROUPS.get(platform.machine())
     if setgroups is None:
@@ -163,9 +190,11 @@ def acting_as(user: User) -> Iterator[None]:
         # setfsuid(2) has no error: asked again with an impossible id, it tells the one in force.
         if LIBC.setfsuid(-1) != user.uid:
             raise Unreadable(f"cannot ask as user {user.name}: setfsuid is not permitted")
+        capabilities.put(own.for_files_of(user.uid))
         yield
     finally:
-        LIBC.setfsuid(0)
+        LIBC.setfsuid(os.geteuid())
+        capabilities.put(own)
         LIBC.setfsgid(os.getegid())
         _set_groups(setgroups, own_groups)
 
@@ -219,9 +248,12 @@ def _mounts(table: str) -> tuple[tuple[str, str], ...]:
     found = []
     for line in table.splitlines():
         fields, _, rest = line.partition(" - ")
-        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields.split()[4])
-        found.append((point, rest.split()[0]))
+        found.append((_unescaped(fields.split()[4]), rest.split()[0]))
     return tuple(found)
+
+
+def _unescaped(point: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), point)
 
 
 def head(path: str) -> str:
