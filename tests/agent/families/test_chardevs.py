@@ -10,6 +10,7 @@ from virt_preflight.agent.families.chardevs import (
     SeenChardevs,
     SocketEnd,
     TcpEnd,
+    UdpEnd,
     address_not_here,
     device_absent,
     file_emptied,
@@ -275,3 +276,48 @@ def test_an_old_log_of_this_host_is_a_note_and_an_appended_one_nothing() -> None
     assert problem.severity is None
     kept = GuestChardevs(files=(FileEnd(subject="s", path="/logs/a.log", append=True),))
     assert not list(file_emptied(kept, seen))
+
+
+# ------------------------------------------------------------------- datagrams, NICs as sockets
+
+
+def test_datagrams_are_received_at_an_address_of_the_host() -> None:
+    xml = """<serial type='udp'><source mode='bind' host='10.0.0.1' service='2445'/>
+    <source mode='connect' host='10.0.0.9' service='2446'/></serial>
+    <interface type='udp'><mac address='52:54:00:00:00:01'/>
+    <source address='10.0.0.9' port='5555'><local address='10.0.0.1' port='5556'/></source>
+    </interface>"""
+    found = read(xml)
+    assert found == GuestChardevs(
+        datagrams=(
+            UdpEnd(subject="serial 0", host="10.0.0.1", port=2445),
+            UdpEnd(subject="interface 52:54:00:00:00:01", host="10.0.0.1", port=5556),
+        )
+    )
+    elsewhere = seen_chardevs(FakeSource(bindables={("10.0.0.1", 0): False}), found)
+    assert [one.subject for one in problems(address_not_here(found, elsewhere))] == [
+        "serial 0",
+        "interface 52:54:00:00:00:01",
+    ]
+    here = seen_chardevs(FakeSource(bindables={("10.0.0.1", 0): True}), found)
+    assert not list(address_not_here(found, here))
+    assert not list(port_in_use(found, here))
+
+
+def test_a_nic_that_is_a_server_needs_its_port() -> None:
+    found = read(
+        "<interface type='server'><mac address='52:54:00:00:00:01'/><source port='5558'/>"
+        "</interface>"
+    )
+    assert found is not None
+    (end,) = found.ports
+    assert (end.host, end.port, end.listens) == ("0.0.0.0", 5558, True)
+    taken = {("0.0.0.0", 0): True, ("0.0.0.0", 5558): False}
+    (problem,) = problems(port_in_use(found, seen_chardevs(FakeSource(bindables=taken), found)))
+    assert problem.subject == "interface 52:54:00:00:00:01"
+
+
+def test_a_nic_that_is_a_client_waits_for_nobody() -> None:
+    assert read("<interface type='client'><source address='127.0.0.1' port='1'/></interface>") is (
+        None
+    )

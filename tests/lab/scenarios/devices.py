@@ -7,6 +7,21 @@ from tests.lab.scenarios.pieces import DISK, VIDEO, VNC
 from tests.lab.scenarios.scenario import Scenario, both, fails, guest, migrates
 
 TCP_SERIAL = "<serial type='tcp'><source mode='bind' host='0.0.0.0' service='7777'/></serial>"
+UDP_SERIAL = (
+    "<serial type='udp'><source mode='bind' host='{}' service='7799'/>"
+    "<source mode='connect' host='127.0.0.1' service='7798'/></serial>"
+)
+UDP_PORT_SHARED = faults.shell(
+    "somebody who shares UDP port 7799",
+    "python3 -c 'import socket, time; s = socket.socket(2, 2); "
+    's.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("0.0.0.0", 7799)); '
+    "time.sleep(60)' >/dev/null 2>&1 & echo $! >/run/udp-7799.pid; sleep 0.3",
+    back="kill $(cat /run/udp-7799.pid); rm -f /run/udp-7799.pid",
+)
+SOCKET_NIC = (
+    "<interface type='{}'><mac address='52:54:00:78:78:01'/><source {} port='7790'/>"
+    "<model type='virtio'/><rom enabled='no'/></interface>"
+)
 
 VIRTIO_GPU = VNC.format(port=-1, auto="yes", address="0.0.0.0") + VIDEO.format(model="virtio")
 NO_VIRTIO_GPU = faults.modules_absent("hw-display-virtio-*")
@@ -221,5 +236,38 @@ SCENARIOS: tuple[Scenario, ...] = (
         ),
         **both(faults.shell("shared memory", ":", back="rm -f /dev/shm/@name")),
         says="Migration is disabled when using feature 'peer mode' in device 'ivshmem'",
+    ),
+    fails(
+        "serial-udp-address-of-source",
+        "chardevs.address-not-here",
+        guest=guest(devices=UDP_SERIAL.format("10.78.0.1")),
+        says="Cannot assign requested address",
+    ),
+    migrates("serial-udp", guest=guest(devices=UDP_SERIAL.format("0.0.0.0"))),
+    # QEMU lets others have the port of its datagrams, and takes it from those who do alike.
+    migrates(
+        "serial-udp-port-shared",
+        guest=guest(devices=UDP_SERIAL.format("0.0.0.0")),
+        on_destination=(UDP_PORT_SHARED,),
+    ),
+    fails(
+        "nic-server-address-of-source",
+        "chardevs.address-not-here",
+        guest=guest(devices=SOCKET_NIC.format("server", "address='10.78.0.1'")),
+        says="Cannot assign requested address",
+    ),
+    fails(
+        "nic-server-port-taken",
+        "chardevs.port-in-use",
+        guest=guest(devices=SOCKET_NIC.format("server", "address='0.0.0.0'")),
+        on_destination=(faults.port_taken(7790),),
+        says="Address already in use",
+    ),
+    migrates("nic-server", guest=guest(devices=SOCKET_NIC.format("server", "address='0.0.0.0'"))),
+    # QEMU does not wait for an answer.
+    migrates(
+        "nic-client-nobody",
+        guest=guest(devices=SOCKET_NIC.format("client", "address='127.0.0.1'")),
+        on_source=(faults.port_taken(7790),),
     ),
 )

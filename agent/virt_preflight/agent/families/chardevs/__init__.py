@@ -19,6 +19,7 @@ from virt_preflight.agent.families.chardevs.guest import (
     GuestPeers,
     SocketEnd,
     TcpEnd,
+    UdpEnd,
     guest_chardevs,
     guest_peers,
 )
@@ -40,6 +41,7 @@ __all__ = (
     "SeenChardevs",
     "SocketEnd",
     "TcpEnd",
+    "UdpEnd",
     "address_not_here",
     "could_listen",
     "device_absent",

@@ -7,7 +7,12 @@ import shlex
 
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.fact import Unknown
-from virt_preflight.agent.families.chardevs.guest import GuestChardevs, GuestPeers
+from virt_preflight.agent.families.chardevs.guest import (
+    GuestChardevs,
+    GuestPeers,
+    TcpEnd,
+    UdpEnd,
+)
 from virt_preflight.agent.families.chardevs.host import SeenChardevs, made_here
 from virt_preflight.agent.families.daemon import QemuUser
 from virt_preflight.agent.report import Phase, Severity
@@ -94,13 +99,13 @@ def device_absent(guest: GuestChardevs, seen: SeenChardevs) -> Problems:
     remedy="Listen on 0.0.0.0 or ::, or move with --xml naming an address of this host.",
 )
 def address_not_here(guest: GuestChardevs, seen: SeenChardevs) -> Problems:
-    """QEMU listens on that address when it starts.
+    """QEMU listens on that address when it starts, for datagrams as for connections.
 
-    Error: "Failed to find an available port: Cannot assign requested address" (QEMU).
+    Errors: "Failed to find an available port: Cannot assign requested address", "Failed to bind
+    socket: Cannot assign requested address" (QEMU, util/qemu-sockets.c).
     """
-    for end in guest.ports:
-        if not end.listens:
-            continue
+    ends: list[TcpEnd | UdpEnd] = [end for end in guest.ports if end.listens]
+    for end in (*ends, *guest.datagrams):
         match seen.local_by_host.get(end.host):
             case False:
                 yield Problem(

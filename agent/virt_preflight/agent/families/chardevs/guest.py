@@ -51,6 +51,15 @@ class TcpEnd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UdpEnd:
+    """An address that datagrams are received at. QEMU shares its port with whoever allows it."""
+
+    subject: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceEnd:
     """A device of the host, or a pipe (which may be two: PATH.in and PATH.out)."""
 
@@ -59,7 +68,7 @@ class DeviceEnd:
     pipe: bool = False
 
 
-End = TypeVar("End", FileEnd, SocketEnd, TcpEnd, DeviceEnd)
+End = TypeVar("End", FileEnd, SocketEnd, TcpEnd, UdpEnd, DeviceEnd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +78,7 @@ class GuestChardevs:
     files: tuple[FileEnd, ...] = ()
     sockets: tuple[SocketEnd, ...] = ()
     ports: tuple[TcpEnd, ...] = ()
+    datagrams: tuple[UdpEnd, ...] = ()
     devices: tuple[DeviceEnd, ...] = ()
 
 
@@ -92,10 +102,11 @@ def guest_peers(guest: GuestChardevs) -> GuestPeers | None:
 
 @need
 def guest_chardevs(domain: Domain) -> GuestChardevs | None:
-    """Also the log of any of them, an entropy daemon's socket, and those of vhost-user."""
+    """Also the log of any of them, an entropy daemon's socket, those of vhost-user, and of NICs."""
     files: list[FileEnd] = []
     sockets: list[SocketEnd] = []
     ports: list[TcpEnd] = []
+    datagrams: list[UdpEnd] = []
     devices: list[DeviceEnd] = []
     for subject, kind, element in _chardevs(domain.root):
         source = element.find("source")
@@ -109,6 +120,8 @@ def guest_chardevs(domain: Domain) -> GuestChardevs | None:
                 sockets.append(_socket(subject, source))
             case "tcp":
                 ports += _ports(subject, element)
+            case "udp":
+                datagrams += _bound(subject, element.findall("source[@mode='bind']"))
             case "dev":
                 devices.append(DeviceEnd(subject=subject, path=path))
             case "pipe":
@@ -118,9 +131,18 @@ def guest_chardevs(domain: Domain) -> GuestChardevs | None:
             append = log.get("append") == "on"
             files.append(FileEnd(subject=subject, path=log.get("file", ""), append=append))
     sockets += _vhost_user(domain.root)
+    for nic in domain.root.findall("devices/interface"):
+        subject = f"interface {attribute(nic, 'mac', 'address') or ''}".strip()
+        ports += _nic_ports(subject, nic)
+        if nic.get("type") == "udp":
+            datagrams += _bound(subject, nic.findall("source/local"), "address", "port")
     # A console shows its serial port's own end once more.
     found = GuestChardevs(
-        files=_once(files), sockets=_once(sockets), ports=_once(ports), devices=_once(devices)
+        files=_once(files),
+        sockets=_once(sockets),
+        ports=_once(ports),
+        datagrams=_once(datagrams),
+        devices=_once(devices),
     )
     return found if found != GuestChardevs() else None
 
@@ -128,7 +150,7 @@ def guest_chardevs(domain: Domain) -> GuestChardevs | None:
 def _once(ends: Iterable[End]) -> tuple[End, ...]:
     by_place: dict[tuple[object, ...], End] = {}
     for end in ends:
-        place = (end.host, end.port) if isinstance(end, TcpEnd) else (end.path,)
+        place = (end.host, end.port) if isinstance(end, TcpEnd | UdpEnd) else (end.path,)
         by_place.setdefault(place, end)
     return tuple(by_place.values())
 
@@ -166,6 +188,33 @@ def _ports(subject: str, element: Element) -> list[TcpEnd]:
         # A service may also be a name of /etc/services; QEMU looks it up.
         if re.fullmatch(r"\d{1,5}", source.get("service", ""), re.ASCII)
     ]
+
+
+def _bound(
+    subject: str, sources: Iterable[Element], host: str = "host", port: str = "service"
+) -> list[UdpEnd]:
+    """Where libvirt is told of no address, QEMU takes all of them."""
+    return [
+        UdpEnd(subject=subject, host=source.get(host) or "0.0.0.0", port=_port(source.get(port)))  # noqa: S104 - it is told, not listened on
+        for source in sources
+    ]
+
+
+def _port(written: str | None) -> int:
+    """0 for any, or for one by a name of /etc/services."""
+    return int(written) if written and re.fullmatch(r"\d{1,5}", written, re.ASCII) else 0
+
+
+def _nic_ports(subject: str, nic: Element) -> Iterator[TcpEnd]:
+    """NICs that are TCP connections: one end listens; whether somebody does nobody waits for."""
+    source = nic.find("source")
+    if source is not None and nic.get("type") == "server":
+        yield TcpEnd(
+            subject=subject,
+            host=source.get("address") or "0.0.0.0",  # noqa: S104 - it is told, not listened on
+            port=_port(source.get("port")),
+            listens=True,
+        )
 
 
 def _vhost_user(root: Element) -> Iterator[SocketEnd]:

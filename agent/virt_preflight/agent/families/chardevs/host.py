@@ -65,6 +65,8 @@ def seen_chardevs(source: Source, guest: GuestChardevs) -> SeenChardevs:
             local[port.host] = could_listen(source, port.host, 0)
         if port.listens or is_loopback(port.host):
             free[port.host, port.port] = could_listen(source, port.host, port.port)
+    for datagram in guest.datagrams:
+        local[datagram.host] = could_listen(source, datagram.host, 0)
     return SeenChardevs(
         kind_by_path=kinds,
         bytes_by_path={path: source.stat(path).size_bytes for path in there},
