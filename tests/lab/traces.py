@@ -213,6 +213,23 @@ ALLOWED = (
         sides=("destination",),
     ),
     Allowed(
+        why="a guest agent's channel is unplugged with its QEMU",
+        depths=DEEP,
+        kind="event",
+        name=rf"\d+ agent_lifecycle {IT}",
+        ways=("new",),
+        sides=("destination",),
+    ),
+    Allowed(
+        why="directories that libvirt makes for the first port of a network, and keeps",
+        depths=DEEP,
+        kind="file",
+        name="/run/libvirt/network/[^/]+(/ports)?",
+        ways=("new",),
+        says="mode 0o4.*",
+        sides=("destination",),
+    ),
+    Allowed(
         why="libvirt keeps a log for each guest that ever started, and writes each start there",
         depths=("rehearsal",),
         kind="file",
