@@ -15,8 +15,10 @@ from tests.lab.hosts import Host, network_xml, pool_xml, script_on
 from tests.lab.machine import Ran, attempt
 from tests.lab.silicon import LESSER, SPARE_LESSER
 
+# A libvirtd that is still at something when it is ended waits up to 30 s for it.
 RESTART_LIBVIRTD = f"""
-pid=$(cat /run/libvirtd.pid); kill $pid; tail --pid=$pid -f /dev/null
+pid=$(cat /run/libvirtd.pid); kill $pid
+timeout 5 tail --pid=$pid -f /dev/null || {{ kill -9 $pid; tail --pid=$pid -f /dev/null; }}
 [ -e {LESSER} ] && export LD_PRELOAD={LESSER}
 /usr/sbin/libvirtd --listen --daemon
 unset LD_PRELOAD

@@ -46,7 +46,7 @@ PACKAGES = (
 # What a release has beside these, in packages of their own.
 FURTHER: dict[str, tuple[str, ...]] = {
     "bookworm": (),
-    "trixie": ("libvirt-daemon-lock", "libvirt-daemon-plugin-lockd"),
+    "trixie": ("libvirt-daemon-lock", "libvirt-daemon-plugin-lockd", "virtiofsd"),
 }
 # The interpreter of each release decides which wheels its agent can use.
 PYTHON_BY_RELEASE = {"bookworm": "3.11", "trixie": "3.13"}

@@ -22,11 +22,12 @@ from tests.lab.scenarios import (
     numa,
     options,
     pairs,
+    pieces,
     storage,
     tenants,
     versions,
 )
-from tests.lab.scenarios.scenario import Scenario, newest
+from tests.lab.scenarios.scenario import Scenario, guest, newest
 
 SCENARIO_BY_CLASS = {
     "ok-kvm": "plain",
@@ -153,6 +154,14 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "cpu-full-lesser": LESSER,
     "cpu-other-model-lesser": LESSER,
     "pages-no-mount": {"on_destination": (NO_HUGETLBFS,)},
+    # The newer release has no smaller firmware of its own.
+    "firmware-other-size": {
+        "on_destination": (faults.file(firmware.CODE, size="2M"), firmware.HAVE_VARS)
+    },
+    # Its machine may have 4096.
+    "new-too-many-vcpus": {"guest": guest(machine="pc-q35-10.0", vcpus=4097, cpu=pieces.NAMED)},
+    # Since libvirt 10 and virtiofsd 1.11 it moves: what the guest has open goes along.
+    "virtiofs": {"expect": "migrates", "checks": (), "says": ""},
     "disk-unreadable": {"on_destination": (faults.qemu_user("libvirt-qemu", ownership=0),)},
 }
 

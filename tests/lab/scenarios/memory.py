@@ -60,15 +60,15 @@ SCENARIOS: tuple[Scenario, ...] = (
         "memory-current",
         guest=guest(memory_mib=512, top="<currentMemory unit='MiB'>128</currentMemory>"),
     ),
-    # 255 MiB of it are not as they were when it started.
+    # 127 MiB of it are not as they were when it started; QEMU itself has some 40 of its own.
     migrates(
         "memory-written",
         guest=guest(
-            memory_mib=320,
+            memory_mib=192,
             disks=(Disk(path=f"{SHARED}/@name.raw", format="raw", on="nowhere"),),
         ),
         on_source=(faults.booting(f"{SHARED}/@name.raw", TOUCHER),),
-        then_on_source=(faults.resident("@name", mib=250),),
+        then_on_source=(faults.resident("@name", mib=150),),
     ),
     migrates(
         "pages-enough",
@@ -156,6 +156,19 @@ SCENARIOS: tuple[Scenario, ...] = (
         destination="h4",
         pages=40,
         rewrite=(("<hugepages/>", ""),),
+        needs=("hugepages",),
+    ),
+    # QEMU 7.2 rounds up by itself; from 9.1 on it refuses what is no whole number of pages.
+    migrates(
+        "pages-odd", guest=guest(memory_mib=65, cpu=NAMED, top=HUGE), pages=80, needs=("hugepages",)
+    ),
+    fails(
+        "pages-odd-newer",
+        "pages.not-whole",
+        guest=guest(memory_mib=65, cpu=NAMED, top=HUGE),
+        destination="h3",
+        pages=80,
+        says="",
         needs=("hugepages",),
     ),
 )
