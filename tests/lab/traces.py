@@ -221,6 +221,14 @@ ALLOWED = (
         sides=("destination",),
     ),
     Allowed(
+        why="libvirt loses sight of a QEMU that ends while it starts, which is what is tried",
+        depths=DEEP,
+        kind="event",
+        name=rf"\d+ control_error {IT}",
+        ways=("new",),
+        sides=("destination",),
+    ),
+    Allowed(
         why="directories that libvirt makes for the first port of a network, and keeps",
         depths=DEEP,
         kind="file",

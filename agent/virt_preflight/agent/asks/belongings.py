@@ -45,7 +45,8 @@ class Setting:
     present: frozenset[str] = frozenset()
     # Of these, those that QEMU could not open before libvirt made it their owner.
     shut: frozenset[str] = frozenset()
-    # NICs by their place among the guest's, why they cannot be plugged in for a trial.
+    # Why NICs cannot be plugged in for a trial, by their place among those of the guest that are
+    # not passed through.
     unpluggable: Mapping[int, str] = field(default_factory=dict)
     # Security models of the host's libvirt that label files ("selinux").
     labelling: frozenset[str] = frozenset()
@@ -189,6 +190,10 @@ def _called(element: Element) -> str:
 
 
 def _nics(devices: Element, name: str, setting: Setting, kept: Belongings) -> None:
+    passed_through = devices.findall("interface[@type='hostdev']")
+    for nic in passed_through:
+        devices.remove(nic)
+        kept.left_out.append((_called(nic), HELD))
     for number, nic in enumerate(devices.findall("interface")):
         why = _nic_unfit(nic) or setting.unpluggable.get(number, "")
         if why:
@@ -216,7 +221,7 @@ def _nics(devices: Element, name: str, setting: Setting, kept: Belongings) -> No
 def _nic_unfit(nic: Element) -> str:
     kind = nic.get("type", "")
     if kind not in KEPT_NICS:
-        return HELD if kind in ("hostdev", "vdpa") else HEARD
+        return HELD if kind == "vdpa" else HEARD
     if nic.find("virtualport") is not None:
         return HEARD
     if attribute(nic, "source", "mode") == "passthrough":
