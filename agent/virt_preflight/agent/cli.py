@@ -21,6 +21,8 @@ from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.settings import BadSettings, Settings, read_settings, refused_address
 from virt_preflight.agent.sources import Source, SourceError
 from virt_preflight.agent.sources.recording import BadRecording, load
+from virt_preflight.agent.sources.rehearsing import Rehearsing
+from virt_preflight.agent.sources.stage import Staged
 
 DISTRIBUTION = "virt-preflight-agent"
 
@@ -139,8 +141,21 @@ def _live(settings: Settings, deputy: str | None = None) -> Source:
     return ByDeputy(settings.libvirt_uri, deputy) if deputy else LiveSource(settings.libvirt_uri)
 
 
+def _rehearsing(settings: Settings) -> Rehearsing:
+    from virt_preflight.agent.sources.live.rehearsing import LiveBroom, LiveRehearser
+
+    return Rehearsing(
+        rehearser=LiveRehearser(settings.libvirt_uri), broom=LiveBroom(settings.libvirt_uri)
+    )
+
+
 def _store(source: Source) -> FactStore:
-    return FactStore(source=source, catalogue=catalogue(), clock=time.monotonic)
+    return FactStore(
+        source=source,
+        catalogue=catalogue(),
+        clock=time.monotonic,
+        stage=source.stage if isinstance(source, Staged) else None,
+    )
 
 
 def _own_name() -> str:
@@ -149,7 +164,7 @@ def _own_name() -> str:
 
 def _serve(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
-    return _answer_for(_own_name(), _live(settings, parsed.deputy), settings)
+    return _answer_for(_own_name(), _live(settings, parsed.deputy), settings, _rehearsing(settings))
 
 
 def _replay(parsed: argparse.Namespace) -> int:
@@ -157,7 +172,9 @@ def _replay(parsed: argparse.Namespace) -> int:
     return _answer_for(recording.host, recording, _settings(parsed))
 
 
-def _answer_for(host: str, source: Source, settings: Settings) -> int:
+def _answer_for(
+    host: str, source: Source, settings: Settings, rehearsing: Rehearsing | None = None
+) -> int:
     # gRPC would write its own lines to stderr beside ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for address in settings.listen:
@@ -168,14 +185,18 @@ def _answer_for(host: str, source: Source, settings: Settings) -> int:
         raise Stop(
             f"{refused} is not loopback: without TLS, which is not there yet, that needs --insecure"
         )
-    return asyncio.run(_until_stopped(host, source, settings))
+    return asyncio.run(_until_stopped(host, source, settings, rehearsing))
 
 
-async def _until_stopped(host: str, source: Source, settings: Settings) -> int:
+async def _until_stopped(
+    host: str, source: Source, settings: Settings, rehearsing: Rehearsing | None
+) -> int:
     from virt_preflight.agent.service import AgentServicer, serve
 
     store = _store(source)
-    servicer = AgentServicer(host=host, store=store, policy=settings.as_policy())
+    servicer = AgentServicer(
+        host=host, store=store, policy=settings.as_policy(), rehearsing=rehearsing
+    )
     try:
         server = await serve(servicer, settings.listen)
     except RuntimeError as error:
@@ -186,6 +207,8 @@ async def _until_stopped(host: str, source: Source, settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    if store.stage is not None:
+        await loop.run_in_executor(None, store.stage.tidy)
     await loop.run_in_executor(None, servicer.learn_ahead)
     await stopped.wait()
     await server.stop(grace=1.0)

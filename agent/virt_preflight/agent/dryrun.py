@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from virt_preflight.agent.asks.putting import at_destination
 from virt_preflight.agent.catalogue import chosen
+from virt_preflight.agent.check import AnyCheck
 from virt_preflight.agent.claims import capacity_of, claims_of
 from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.factstore import FactStore, Question
-from virt_preflight.agent.hearing import Hearings
+from virt_preflight.agent.hearing import Hearing, Hearings
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.policy import Policy
@@ -28,6 +29,8 @@ class Asked:
     waive: frozenset[str] = frozenset()
     max_age_s: float | None = None
     depth: Depth = Depth.FACTS
+    # What a rehearsal may touch though others notice it: see asks/attendance.py.
+    allow: frozenset[str] = frozenset()
 
 
 def dry_run(
@@ -39,10 +42,14 @@ def dry_run(
     options: MigrationOptions,
     origin: GuestOrigin | None = None,
     asked: Asked,
+    rehearsed: Hearing | None = None,
 ) -> Report:
-    """Could this guest come here? Never raises for what guest or host are like."""
+    """Could this guest come here? Never raises for what guest or host are like.
+
+    `rehearsed`: what came of its rehearsal towards this host.
+    """
     question = store.question(given(domain, policy, options, origin), asked.max_age_s)
-    hearings = at_destination(question, domain, asked.depth)
+    hearings = at_destination(question, domain, asked.depth, rehearsed)
     return report(
         question, Side.DESTINATION, domain, hearings, host=host, options=options, asked=asked
     )
@@ -67,16 +74,21 @@ def report(
 ) -> Report:
     """Ask that side's checks with the facts of a question. No hearings: facts alone."""
     question.given[Hearings] = hearings
-    checks = chosen(
-        question.store.catalogue.checks,
-        side,
-        offline=options.offline,
-        only=asked.only,
-        skip=asked.skip,
-    )
-    outcome = examine(checks, question.known, asked.waive)
+
+    def chosen_of(side: Side) -> tuple[AnyCheck, ...]:
+        return chosen(
+            question.store.catalogue.checks,
+            side,
+            offline=options.offline,
+            only=asked.only,
+            skip=asked.skip,
+        )
+
+    outcome = examine(chosen_of(side), question.known, asked.waive)
     if hearings is not None:
-        outcome = weighed(outcome, hearings, checks, asked.waive)
+        # libvirt on the one host may speak of what is checked on the other: it is not lost.
+        of_both = (*chosen_of(Side.SOURCE), *chosen_of(Side.DESTINATION))
+        outcome = weighed(outcome, hearings, tuple(dict.fromkeys(of_both)), asked.waive)
     return Report(
         host=host,
         guest_name=domain.name,

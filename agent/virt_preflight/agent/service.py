@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -16,16 +16,20 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from virt_preflight.agent import wire
+from virt_preflight.agent.asks.attendance import Notes, Tidied, attend, tidy
+from virt_preflight.agent.asks.rehearsal import impossible, rehearse
 from virt_preflight.agent.catalogue import unknown_names
 from virt_preflight.agent.departure import departure
 from virt_preflight.agent.description import describe
 from virt_preflight.agent.domain import Domain, arriving, read_domain
-from virt_preflight.agent.dryrun import Asked, dry_run
+from virt_preflight.agent.dryrun import Asked, dry_run, given
 from virt_preflight.agent.factstore import FactStore
+from virt_preflight.agent.hearing import Hearing
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.policy import Policy
 from virt_preflight.agent.residents import NoSuchDomain, matching, residents
 from virt_preflight.agent.sources import SourceError
+from virt_preflight.agent.sources.rehearsing import Rehearsing
 from virt_preflight.agent.xml import BadXml
 from virt_preflight.v1 import agent_pb2, agent_pb2_grpc, guest_pb2
 
@@ -59,7 +63,11 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     host: str
     store: FactStore
     policy: Policy
+    # None: this agent has no libvirt of its own, as when it replays a recording.
+    rehearsing: Rehearsing | None = None
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
+    # Of their own: tidying up waits for a guest to go, and nothing else is to wait with it.
+    _brooms: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
 
     def learn_ahead(self) -> None:
         """Learn all of the host's own facts, so that the first question finds them."""
@@ -78,6 +86,48 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         context: Context,
     ) -> agent_pb2.BeginDryRunResponse:
         return await self._answer(context, lambda: self._begin(request))
+
+    async def RehearseDryRun(  # noqa: N802, D102
+        self,
+        request: agent_pb2.RehearseDryRunRequest,
+        context: Context,
+    ) -> agent_pb2.RehearseDryRunResponse:
+        within_s = self._within_s(context)
+        return await self._answer(context, lambda: self._rehearse(request, within_s))
+
+    async def AttendRehearsal(  # noqa: N802, D102
+        self,
+        request_iterator: AsyncIterator[agent_pb2.AttendRehearsalRequest],
+        context: Context,
+    ) -> AsyncIterator[agent_pb2.AttendRehearsalResponse]:
+        first = await anext(aiter(request_iterator), None)
+        if first is None:
+            await _refuse(context, BadRequest("guest", "is not given"))
+        noted = await self._answer(context, lambda: self._attend(first))
+        if isinstance(noted, str):
+            yield agent_pb2.AttendRehearsalResponse(refused=noted)
+            return
+        # However the stream ends, be it that this task is cancelled: the thread goes on.
+        tidying: asyncio.Future[Tidied] | None = None
+
+        def tidy() -> asyncio.Future[Tidied]:
+            loop = asyncio.get_running_loop()
+            return loop.run_in_executor(self._brooms, lambda: self._tidy(noted))
+
+        try:
+            yield agent_pb2.AttendRehearsalResponse(
+                ready=agent_pb2.RehearsalReady(keep_owner_of=sorted(noted.keep_owner_of))
+            )
+            async for _ in request_iterator:
+                pass
+            tidying = tidy()
+            tidied = await asyncio.shield(tidying)
+            yield agent_pb2.AttendRehearsalResponse(
+                tidied=agent_pb2.RehearsalTidied(done=tidied.done, left=tidied.left)
+            )
+        finally:
+            if tidying is None:
+                tidy()
 
     async def ListDomains(  # noqa: N802, D102
         self,
@@ -106,6 +156,10 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             raise BadRequest("guests", f"{count} guests, wanted 1 to {GUESTS_AT_MOST}")
         asked, options = self._asked(request.questions), wire.options(request.options)
         domains = [_domain(guest, number, options) for number, guest in enumerate(request.guests)]
+        rehearsals: list[Hearing | None] = [wire.rehearsal(one) for one in request.rehearsals]
+        rehearsals = rehearsals or [None for _ in domains]
+        if len(rehearsals) != len(domains):
+            raise BadRequest("rehearsals", f"{len(rehearsals)} for {len(domains)} guests")
         return agent_pb2.PrepareDryRunResponse(
             reports=[
                 wire.report(
@@ -117,9 +171,12 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
                         options=options,
                         origin=wire.origin(guest.origin) if guest.HasField("origin") else None,
                         asked=asked,
+                        rehearsed=rehearsed,
                     )
                 )
-                for guest, domain in zip(request.guests, domains, strict=True)
+                for guest, domain, rehearsed in zip(
+                    request.guests, domains, rehearsals, strict=True
+                )
             ]
         )
 
@@ -141,6 +198,43 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             report=wire.report(found.report),
         )
 
+    def _rehearse(
+        self, request: agent_pb2.RehearseDryRunRequest, within_s: float
+    ) -> agent_pb2.RehearseDryRunResponse:
+        for name in ("domain", "destination_uri"):
+            if not getattr(request, name):
+                raise BadRequest(name, "is empty")
+        found = matching(residents(self.store.source), request.domain)
+        if not found:
+            raise NoSuchDomain(f"{self.host} has no domain {request.domain!r}")
+        if self.rehearsing is None:
+            heard = impossible("a recording has no libvirt that could play it")
+        else:
+            heard = rehearse(
+                self.store.source,
+                self.rehearsing.rehearser,
+                found[0],
+                wire.options(request.options),
+                destination_uri=request.destination_uri,
+                keep_owner_of=request.keep_owner_of,
+                within_s=within_s,
+            )
+        return agent_pb2.RehearseDryRunResponse(rehearsal=wire.rehearsal_message(heard))
+
+    def _attend(self, request: agent_pb2.AttendRehearsalRequest) -> Notes | str:
+        """What is there before, or why it must not be."""
+        if self.rehearsing is None:
+            return "a recording has no libvirt that could play it"
+        options = wire.options(request.options)
+        domain = _domain(request.guest, 0, options)
+        origin = wire.origin(request.guest.origin) if request.guest.HasField("origin") else None
+        question = self.store.question(given(domain, self.policy, options, origin), 0.0)
+        return attend(question, domain, options, origin, wire.asked(request.questions).allow)
+
+    def _tidy(self, noted: Notes) -> Tidied:
+        assert self.rehearsing is not None, "it attended"
+        return tidy(noted, self.store.source, self.rehearsing.broom, self.store.clock)
+
     def _list_domains(self, request: agent_pb2.ListDomainsRequest) -> agent_pb2.ListDomainsResponse:
         domains = residents(self.store.source)
         if request.domain:
@@ -161,9 +255,13 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
                 raise BadRequest(f"questions.{name}", f"no check or family {unknown!r}")
         return asked
 
-    async def _answer(self, context: Context, work: Callable[[], T]) -> T:
+    @staticmethod
+    def _within_s(context: Context) -> float:
         left_s = context.time_remaining()
-        within_s = WITHIN_S if left_s is None else min(WITHIN_S, max(0.0, left_s - KEPT_BACK_S))
+        return WITHIN_S if left_s is None else min(WITHIN_S, max(0.0, left_s - KEPT_BACK_S))
+
+    async def _answer(self, context: Context, work: Callable[[], T]) -> T:
+        within_s = self._within_s(context)
 
         def bounded() -> T:
             with self.store.source.within(within_s):
@@ -218,6 +316,9 @@ async def serve(servicer: AgentServicer, addresses: Sequence[str]) -> grpc.aio.S
             ("grpc.max_receive_message_length", MESSAGE_BYTES_AT_MOST),
             # Two agents on one port would answer in turn, each for itself.
             ("grpc.so_reuseport", 0),
+            # A caller who vanished while a rehearsal is attended is noticed within 10 s.
+            ("grpc.keepalive_time_ms", 5_000),
+            ("grpc.keepalive_timeout_ms", 5_000),
         ]
     )
     agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from virt_preflight.agent.check import AnyCheck
+from virt_preflight.agent.asks.rehearsal import ASK as REHEARSAL
+from virt_preflight.agent.check import AnyCheck, Problem
 from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.description import HostDescription
 from virt_preflight.agent.dryrun import Asked
+from virt_preflight.agent.hearing import Hearing, Said
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import FileIdentity, GuestOrigin
 from virt_preflight.agent.report import (
@@ -25,6 +28,8 @@ from virt_preflight.agent.report import (
 )
 from virt_preflight.agent.residents import Resident
 from virt_preflight.v1 import agent_pb2, guest_pb2, report_pb2
+
+T = TypeVar("T")
 
 VERDICTS = {
     Verdict.CLEAR: report_pb2.VERDICT_CLEAR,
@@ -93,6 +98,7 @@ def asked(message: guest_pb2.Questions) -> Asked:
         if message.HasField("max_age")
         else None,
         depth=depth(message.depth) or DEFAULT_DEPTH,
+        allow=frozenset(message.allow),
     )
 
 
@@ -303,3 +309,62 @@ def description(found: HostDescription, *, agent_version: str) -> agent_pb2.Desc
         architecture=found.architecture,
         cpus_online=found.cpus_online,
     )
+
+
+def rehearsal_message(found: Hearing) -> agent_pb2.Rehearsal:
+    """What was heard in a rehearsal, for the way to the destination's agent."""
+    return agent_pb2.Rehearsal(
+        findings=[
+            report_pb2.Finding(
+                check=said.check,
+                side=SIDES[said.problem.side or Side.EITHER],
+                phase=PHASES[said.problem.phase or Phase.PREPARE],
+                depth=DEPTHS[said.problem.depth],
+                subject=said.problem.subject,
+                wanted=said.problem.wanted,
+                found=said.problem.found,
+                libvirt_error=said.problem.libvirt_error,
+            )
+            for said in found.said
+        ],
+        doubt=found.doubt,
+        impossible=found.impossible,
+        settled=[
+            PHASES[phase]
+            for side, phase in sorted(found.settles, key=lambda part: part[1].value)
+            if side is Side.DESTINATION
+        ],
+    )
+
+
+def rehearsal(message: agent_pb2.Rehearsal) -> Hearing:
+    """The same, as the destination's agent weighs it."""
+    return Hearing(
+        ask=REHEARSAL,
+        depth=Depth.REHEARSAL,
+        said=tuple(
+            Said(
+                check=one.check,
+                problem=Problem(
+                    subject=one.subject,
+                    wanted=one.wanted,
+                    found=one.found,
+                    side=_named(SIDES, one.side, Side.DESTINATION),
+                    phase=_named(PHASES, one.phase, Phase.PREPARE),
+                    depth=Depth.REHEARSAL,
+                    libvirt_error=one.libvirt_error,
+                ),
+            )
+            for one in message.findings
+        ),
+        doubt=message.doubt,
+        impossible=message.impossible,
+        settles=frozenset(
+            (Side.DESTINATION, phase) for phase, wired in PHASES.items() if wired in message.settled
+        ),
+    )
+
+
+def _named(names: Mapping[T, int], number: int, otherwise: T) -> T:
+    """Our word for it; `otherwise` for what is not given or has no name here."""
+    return next((name for name, wired in names.items() if wired == number), otherwise)

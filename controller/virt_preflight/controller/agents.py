@@ -1,5 +1,7 @@
 """Calls to hosts' agents over gRPC, and in plain words why there was no answer."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -8,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest
 from grpc_status import rpc_status
 
-from virt_preflight.controller.answers import Heard, Objection, Refused, Silent, Unreached
+from virt_preflight.controller.answers import Attended, Heard, Objection, Refused, Silent, Unreached
 from virt_preflight.controller.fleet import FleetHost
 from virt_preflight.controller.printable import one_line
 from virt_preflight.controller.wire import Call, WrongAnswerError
@@ -84,6 +86,36 @@ class Agents:
             # gRPC would wait before it tries again; the next question is to connect at once.
             await channel.close()
         return answer
+
+    @asynccontextmanager
+    async def attended(
+        self, host: FleetHost, call: Call[Attended], within_s: float
+    ) -> AsyncIterator[Attended | Silent]:
+        """The host attends for as long as the block lasts; at its end it puts all back."""
+        async with _channel(host) as channel:
+            method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
+                call.method
+            )
+            stream = method(timeout=within_s)
+            try:
+                await stream.write(call.request)
+                first = await stream.read()
+                attended = call.read(first if isinstance(first, bytes) else b"")
+            except grpc.aio.AioRpcError as error:
+                failed = _explained(host, call, error)
+                assert isinstance(failed, Silent), "nobody is absent from his own rehearsal"
+                yield failed
+                return
+            except WrongAnswerError as error:
+                why = f"answered wrongly: {error}"
+                yield Silent(host=host.name, why=why, next_step=_upgrade(host))
+                return
+            yield attended
+            # What it puts back it puts back without us as well; but it is waited for, so that
+            # what is asked next finds the host as it was.
+            with suppress(grpc.aio.AioRpcError):
+                await stream.done_writing()
+                await stream.read()
 
 
 def _channel(host: FleetHost) -> grpc.aio.Channel:

@@ -133,6 +133,15 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attended:
+    """A destination is ready for a rehearsal; or `refused` says why it will not have one."""
+
+    refused: str = ""
+    # Files whose owner libvirt would change, and need not: for the source's agent.
+    keep_owner_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostDescription:
     """Who a host is and what it has."""
 

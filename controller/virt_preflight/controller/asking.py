@@ -1,8 +1,9 @@
 """The whole question: find the guest, ask its host, ask all the others."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TypeVar
 
 from virt_preflight.controller import wire
@@ -20,11 +21,13 @@ from virt_preflight.controller.answers import (
     Unasked,
 )
 from virt_preflight.controller.catalogue import Catalogue, refuse_unknown
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.fanout import Pace, ask_all, first_heard
 from virt_preflight.controller.fleet import Fleet, FleetHost, is_at
 from virt_preflight.controller.naming import listed, told
 from virt_preflight.controller.options import FOR_ONE_HOST
 from virt_preflight.controller.question import Asked, GuestFile, Question
+from virt_preflight.controller.rehearsing import Play, rehearse_all
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
 from virt_preflight.controller.wire import Call
 
@@ -63,10 +66,20 @@ class Asker:
         self, what: str, hosts: Sequence[FleetHost], call: Call[T], pace: Pace | None = None
     ) -> list[Heard[T] | Silent]:
         """The answer of each host, in the order of the hosts."""
+        return await self.each(what, hosts, lambda _: call, pace)
+
+    async def each(
+        self,
+        what: str,
+        hosts: Sequence[FleetHost],
+        call_of: Callable[[FleetHost], Call[T]],
+        pace: Pace | None = None,
+    ) -> list[Heard[T] | Silent]:
+        """The same where each host has a question of its own."""
         pace = pace or self.pace
 
         async def ask(host: FleetHost) -> Heard[T] | Silent:
-            return await self.agents.ask(host, call, pace.each_s)
+            return await self.agents.ask(host, call_of(host), pace.each_s)
 
         return await ask_all(hosts, ask, pace, self.watch(what, len(hosts)))
 
@@ -141,7 +154,7 @@ async def _ask_about_guest(question: Question, name: str, asker: Asker) -> Asked
         uuid=home.domain.uuid or begun.said.report.guest_uuid,
         source=home.host.name,
         source_report=begun.said.report,
-        answers=await _prepare(question, begun.said.guest, destinations, late, asker),
+        answers=await _rehearse_and_prepare(question, home, begun.said, destinations, late, asker),
     )
 
 
@@ -279,16 +292,49 @@ async def _begin(question: Question, home: Home, asker: Asker) -> Heard[Begun] |
     return answers[0]
 
 
+async def _rehearse_and_prepare(
+    question: Question,
+    home: Home,
+    begun: Begun,
+    destinations: Sequence[FleetHost],
+    late: dict[str, Late],
+    asker: Asker,
+) -> tuple[Heard[Report] | Silent, ...]:
+    """At the depth `rehearsal` each destination is told what came of its own, and weighs it."""
+    rehearsed: dict[str, bytes] = {}
+    if question.questions.depth is Depth.REHEARSAL:
+        play = Play(
+            guest=begun.guest,
+            uuid=home.domain.uuid,
+            home=home.host,
+            question=question,
+            uris=asker.fleet.uris,
+        )
+        waiting = [host for host in destinations if host.name not in late]
+        told = asker.watch("rehearsing", len(waiting))
+        came = await rehearse_all(play, begun.report, waiting, asker.agents, asker.pace, told)
+        late = {**late, **{one.host: one for one in came.values() if isinstance(one, Late)}}
+        rehearsed = {name: one for name, one in came.items() if isinstance(one, bytes)}
+    return await _prepare(question, begun.guest, destinations, late, asker, rehearsed)
+
+
 async def _prepare(
     question: Question,
     guest: bytes,
     destinations: Sequence[FleetHost],
     late: dict[str, Late],
     asker: Asker,
+    rehearsed: Mapping[str, bytes] = MappingProxyType({}),
 ) -> tuple[Heard[Report] | Silent, ...]:
-    call = wire.prepare(guest, question.options, question.questions)
     waiting = [host for host in destinations if host.name not in late]
-    answers = await asker.all("asking", waiting, call)
+    plain = wire.prepare(guest, question.options, question.questions)
+
+    def call_of(host: FleetHost) -> Call[Report]:
+        if (came := rehearsed.get(host.name)) is None:
+            return plain
+        return wire.prepare(guest, question.options, question.questions, came)
+
+    answers = await asker.each("asking", waiting, call_of)
     _refuse_together(answers, question)
     answer_by_host = {answer.host: answer for answer in answers}
     return tuple(late.get(host.name) or answer_by_host[host.name] for host in destinations)

@@ -175,6 +175,7 @@ def _check_words(given: dict[str, Any]) -> CheckWords:
         only=_flat(given["only"]),
         skip=_flat(given["skip"]),
         waive=_flat(given["waive"]),
+        allow=_flat(given["allow"]),
         depth=Depth(given["depth"]),
         strict=given["strict"],
     )

@@ -114,7 +114,13 @@ def _question(words: CheckWords) -> Question:
         from_host=words.from_host,
         to_hosts=words.to_hosts,
         options=with_defaults(options),
-        questions=Questions(depth=words.depth, only=words.only, skip=words.skip, waive=words.waive),
+        questions=Questions(
+            depth=words.depth,
+            only=words.only,
+            skip=words.skip,
+            waive=words.waive,
+            allow=words.allow,
+        ),
     )
 
 

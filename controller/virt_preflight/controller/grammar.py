@@ -178,6 +178,7 @@ def question_options(command: Command) -> Command:
         _checks("--only", "ID|FAMILY", "Only these checks."),
         _checks("--skip", "ID|FAMILY", "Not these checks."),
         _checks("--waive", "ID", "Show what these checks find, but do not count it."),
+        _checks("--allow", "WHAT", "Let a rehearsal touch this: hooks, open-vswitch."),
         click.option(
             "--strict", is_flag=True, help="Exit with 4 if it could only be moved at a risk."
         ),

@@ -15,6 +15,8 @@ class Questions:
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     waive: tuple[str, ...] = ()
+    # What a rehearsal may touch though others will notice it.
+    allow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

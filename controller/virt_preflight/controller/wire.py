@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 
 from virt_preflight.controller.answers import (
+    Attended,
     Begun,
     Capacity,
     CheckDescription,
@@ -111,8 +112,66 @@ def begin(domain: str, options: MigrationOptions, questions: Questions) -> Call[
     return Call(method=_path("BeginDryRun"), request=_packed(request), read=read)
 
 
-def prepare(guest: bytes, options: MigrationOptions, questions: Questions) -> Call[Report]:
-    """Ask whether the host could take this guest right now."""
+def rehearse(
+    domain: str,
+    options: MigrationOptions,
+    questions: Questions,
+    destination_uri: str,
+    keep_owner_of: Iterable[str],
+) -> Call[bytes]:
+    """Ask the source to rehearse the guest; what came of it is carried on unread."""
+
+    def read(answer: bytes) -> bytes:
+        return _packed(_parsed(agent_pb2.RehearseDryRunResponse, answer).rehearsal)
+
+    request = agent_pb2.RehearseDryRunRequest(
+        domain=domain,
+        options=_options(options),
+        questions=_questions(questions),
+        destination_uri=destination_uri,
+        keep_owner_of=keep_owner_of,
+    )
+    return Call(method=_path("RehearseDryRun"), request=_packed(request), read=read)
+
+
+def attend(guest: bytes, options: MigrationOptions, questions: Questions) -> Call[Attended]:
+    """Ask a destination to attend. The call is a stream, and this its first message."""
+
+    def read(answer: bytes) -> Attended:
+        said = _parsed(agent_pb2.AttendRehearsalResponse, answer)
+        match said.WhichOneof("said"):
+            case "ready":
+                return Attended(keep_owner_of=tuple(said.ready.keep_owner_of))
+            case "refused":
+                return Attended(refused=said.refused or "its agent does not say why")
+            case _:
+                raise WrongAnswerError("it says neither that it is ready nor that it is not")
+
+    request = agent_pb2.AttendRehearsalRequest(
+        guest=guest_pb2.Guest.FromString(guest),
+        options=_options(options),
+        questions=_questions(questions),
+    )
+    return Call(method=_path("AttendRehearsal"), request=_packed(request), read=read)
+
+
+def unplayed(why: str) -> bytes:
+    """What came of a rehearsal that could not or must not be."""
+    return _packed(agent_pb2.Rehearsal(impossible=why))
+
+
+def unanswered(why: str) -> bytes:
+    """What came of a rehearsal of which nothing was heard."""
+    return _packed(agent_pb2.Rehearsal(doubt=why))
+
+
+def prepare(
+    guest: bytes,
+    options: MigrationOptions,
+    questions: Questions,
+    rehearsal: bytes | None = None,
+) -> Call[Report]:
+    """Ask whether the host could take this guest right now; `rehearsal` is what came of its own."""
 
     def read(answer: bytes) -> Report:
         reports = _parsed(agent_pb2.PrepareDryRunResponse, answer).reports
@@ -124,6 +183,7 @@ def prepare(guest: bytes, options: MigrationOptions, questions: Questions) -> Ca
         guests=[guest_pb2.Guest.FromString(guest)],
         options=_options(options),
         questions=_questions(questions),
+        rehearsals=[] if rehearsal is None else [agent_pb2.Rehearsal.FromString(rehearsal)],
     )
     return Call(method=_path("PrepareDryRun"), request=_packed(request), read=read)
 
@@ -189,6 +249,7 @@ def _questions(questions: Questions) -> guest_pb2.Questions:
         waive=questions.waive,
         # Zero, not absent: whoever asks at a terminal wants the host as it is now.
         max_age=Duration(),
+        allow=questions.allow,
     )
 
 

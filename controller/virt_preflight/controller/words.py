@@ -45,5 +45,6 @@ class CheckWords:
     only: tuple[str, ...]
     skip: tuple[str, ...]
     waive: tuple[str, ...]
+    allow: tuple[str, ...]
     depth: Depth
     strict: bool

@@ -6,6 +6,9 @@ from enum import IntFlag
 
 from virt_preflight.agent.options import MigrationOptions
 
+# A name that is never given to any host (RFC 6761), and no port: libvirt chooses one.
+NOWHERE = "tcp://dry-run.invalid"
+
 
 class Migrate(IntFlag):
     """virDomainMigrateFlags (libvirt-domain.h): numbers that are for ever."""
@@ -60,3 +63,39 @@ def parameters_of(options: MigrationOptions) -> dict[str, str | int | list[str]]
     if options.migrate_disks:
         given["migrate_disks"] = list(options.migrate_disks)
     return given
+
+
+def rehearsal_flags(options: MigrationOptions) -> Migrate:
+    """For Begin, Prepare and Finish one by one: no job is taken on the guest.
+
+    Never offline: libvirt then leaves Perform out, and the definition really lands there.
+    """
+    flags = flags_of(options) & ~Migrate.CHANGE_PROTECTION
+    assert not flags & (Migrate.OFFLINE | Migrate.CHANGE_PROTECTION), "would not stay a rehearsal"
+    return flags
+
+
+def destination_flags(flags: Migrate) -> Migrate:
+    """What of them libvirt hands on to the destination (virDomainMigrateVersion3Full)."""
+    return flags & ~Migrate.AUTO_CONVERGE
+
+
+def refused_in_perform(
+    options: MigrationOptions, token: str
+) -> tuple[Migrate, dict[str, str | int | list[str]]]:
+    """Flags and parameters of a whole migration that is sure to end where Perform begins.
+
+    Perform parses the definition for the destination before it touches the guest
+    (qemuMigrationSrcRun), and the token is no XML. Without PERSIST_DEST it would not be looked at
+    and the guest would really move, so both go together; and should a libvirt ever overlook
+    them, the address that the source would connect to does not resolve (RFC 6761).
+    """
+    flags = flags_of(options) | Migrate.PERSIST_DEST
+    parameters = parameters_of(options)
+    parameters["persistent_xml"] = token
+    parameters.setdefault("migrate_uri", NOWHERE)
+    assert not flags & Migrate.OFFLINE, "libvirt would leave Perform out"
+    assert flags & Migrate.PERSIST_DEST, "libvirt would not read the token"
+    assert token, "an empty one is none"
+    assert "<" not in token, "what libvirt could parse does not stop it"
+    return flags, parameters

@@ -50,6 +50,7 @@ class PrepareDryRunRequest(_message.Message):
     GUESTS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     QUESTIONS_FIELD_NUMBER: _builtins.int
+    REHEARSALS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def guests(self) -> _containers.RepeatedCompositeFieldContainer[_guest_pb2.Guest]:
         """1 to 256."""
@@ -58,16 +59,23 @@ class PrepareDryRunRequest(_message.Message):
     def options(self) -> _guest_pb2.MigrationOptions: ...
     @_builtins.property
     def questions(self) -> _guest_pb2.Questions: ...
+    @_builtins.property
+    def rehearsals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rehearsal]:
+        """At the depth `rehearsal`: what came of rehearsing each guest towards this host, in the order of
+        the guests. Without them the answer is a shallower one, which says so.
+        """
+
     def __init__(
         self,
         *,
         guests: _abc.Iterable[_guest_pb2.Guest] | None = ...,
         options: _guest_pb2.MigrationOptions | None = ...,
         questions: _guest_pb2.Questions | None = ...,
+        rehearsals: _abc.Iterable[Global___Rehearsal] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "questions", b"questions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["guests", b"guests", "options", b"options", "questions", b"questions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guests", b"guests", "options", b"options", "questions", b"questions", "rehearsals", b"rehearsals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -148,6 +156,214 @@ class BeginDryRunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BeginDryRunResponse: _TypeAlias = BeginDryRunResponse  # noqa: Y015
+
+@_typing.final
+class RehearseDryRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    QUESTIONS_FIELD_NUMBER: _builtins.int
+    DESTINATION_URI_FIELD_NUMBER: _builtins.int
+    KEEP_OWNER_OF_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    """Name, id or UUID, as virsh takes it."""
+    destination_uri: _builtins.str
+    """The destination's libvirtd, as `virsh migrate` would be given it."""
+    @_builtins.property
+    def options(self) -> _guest_pb2.MigrationOptions: ...
+    @_builtins.property
+    def questions(self) -> _guest_pb2.Questions: ...
+    @_builtins.property
+    def keep_owner_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As the destination's `ready` has it."""
+
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        options: _guest_pb2.MigrationOptions | None = ...,
+        questions: _guest_pb2.Questions | None = ...,
+        destination_uri: _builtins.str = ...,
+        keep_owner_of: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "questions", b"questions"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination_uri", b"destination_uri", "domain", b"domain", "keep_owner_of", b"keep_owner_of", "options", b"options", "questions", b"questions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RehearseDryRunRequest: _TypeAlias = RehearseDryRunRequest  # noqa: Y015
+
+@_typing.final
+class RehearseDryRunResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REHEARSAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rehearsal(self) -> Global___Rehearsal: ...
+    def __init__(
+        self,
+        *,
+        rehearsal: Global___Rehearsal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rehearsal", b"rehearsal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rehearsal", b"rehearsal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RehearseDryRunResponse: _TypeAlias = RehearseDryRunResponse  # noqa: Y015
+
+@_typing.final
+class Rehearsal(_message.Message):
+    """What libvirt said when a guest was rehearsed: at most one of `doubt` and `impossible` is not empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    DOUBT_FIELD_NUMBER: _builtins.int
+    IMPOSSIBLE_FIELD_NUMBER: _builtins.int
+    SETTLED_FIELD_NUMBER: _builtins.int
+    doubt: _builtins.str
+    """It should have been rehearsed, and there is no answer: why."""
+    impossible: _builtins.str
+    """It cannot or must not be rehearsed: why. The answer is then a shallower one."""
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[_report_pb2.Finding]:
+        """Their severity, title and remedy are left to the destination's agent, which knows the checks."""
+
+    @_builtins.property
+    def settled(self) -> _containers.RepeatedScalarFieldContainer[_report_pb2.Phase.ValueType]:
+        """Phases that the destination went through without a word."""
+
+    def __init__(
+        self,
+        *,
+        findings: _abc.Iterable[_report_pb2.Finding] | None = ...,
+        doubt: _builtins.str = ...,
+        impossible: _builtins.str = ...,
+        settled: _abc.Iterable[_report_pb2.Phase.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["doubt", b"doubt", "findings", b"findings", "impossible", b"impossible", "settled", b"settled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rehearsal: _TypeAlias = Rehearsal  # noqa: Y015
+
+@_typing.final
+class AttendRehearsalRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUEST_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    QUESTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def guest(self) -> _guest_pb2.Guest:
+        """The first message's alone."""
+
+    @_builtins.property
+    def options(self) -> _guest_pb2.MigrationOptions: ...
+    @_builtins.property
+    def questions(self) -> _guest_pb2.Questions: ...
+    def __init__(
+        self,
+        *,
+        guest: _guest_pb2.Guest | None = ...,
+        options: _guest_pb2.MigrationOptions | None = ...,
+        questions: _guest_pb2.Questions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guest", b"guest", "options", b"options", "questions", b"questions"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest", b"guest", "options", b"options", "questions", b"questions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttendRehearsalRequest: _TypeAlias = AttendRehearsalRequest  # noqa: Y015
+
+@_typing.final
+class AttendRehearsalResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READY_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    TIDIED_FIELD_NUMBER: _builtins.int
+    refused: _builtins.str
+    """It must not be rehearsed towards this host: why."""
+    @_builtins.property
+    def ready(self) -> Global___RehearsalReady: ...
+    @_builtins.property
+    def tidied(self) -> Global___RehearsalTidied: ...
+    def __init__(
+        self,
+        *,
+        ready: Global___RehearsalReady | None = ...,
+        refused: _builtins.str = ...,
+        tidied: Global___RehearsalTidied | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ready", b"ready", "refused", b"refused", "said", b"said", "tidied", b"tidied"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ready", b"ready", "refused", b"refused", "said", b"said", "tidied", b"tidied"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_said: _TypeAlias = _typing.Literal["ready", "refused", "tidied"]  # noqa: Y015
+    _WhichOneofArgType_said: _TypeAlias = _typing.Literal["said", b"said"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_said) -> _WhichOneofReturnType_said | None: ...
+
+Global___AttendRehearsalResponse: _TypeAlias = AttendRehearsalResponse  # noqa: Y015
+
+@_typing.final
+class RehearsalReady(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEEP_OWNER_OF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keep_owner_of(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Files and devices that QEMU's user may open here as they are: whose owner libvirt would change,
+        and need not for a rehearsal.
+        """
+
+    def __init__(
+        self,
+        *,
+        keep_owner_of: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_owner_of", b"keep_owner_of"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RehearsalReady: _TypeAlias = RehearsalReady  # noqa: Y015
+
+@_typing.final
+class RehearsalTidied(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def done(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was put back, in words."""
+
+    @_builtins.property
+    def left(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What could not be put back, and why."""
+
+    def __init__(
+        self,
+        *,
+        done: _abc.Iterable[_builtins.str] | None = ...,
+        left: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "left", b"left"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RehearsalTidied: _TypeAlias = RehearsalTidied  # noqa: Y015
 
 @_typing.final
 class ListDomainsRequest(_message.Message):

@@ -44,6 +44,16 @@ class AgentServiceStub:
                 request_serializer=virt__preflight_dot_v1_dot_agent__pb2.BeginDryRunRequest.SerializeToString,
                 response_deserializer=virt__preflight_dot_v1_dot_agent__pb2.BeginDryRunResponse.FromString,
                 _registered_method=True)
+        self.RehearseDryRun = channel.unary_unary(
+                '/virt_preflight.v1.AgentService/RehearseDryRun',
+                request_serializer=virt__preflight_dot_v1_dot_agent__pb2.RehearseDryRunRequest.SerializeToString,
+                response_deserializer=virt__preflight_dot_v1_dot_agent__pb2.RehearseDryRunResponse.FromString,
+                _registered_method=True)
+        self.AttendRehearsal = channel.stream_stream(
+                '/virt_preflight.v1.AgentService/AttendRehearsal',
+                request_serializer=virt__preflight_dot_v1_dot_agent__pb2.AttendRehearsalRequest.SerializeToString,
+                response_deserializer=virt__preflight_dot_v1_dot_agent__pb2.AttendRehearsalResponse.FromString,
+                _registered_method=True)
         self.ListDomains = channel.unary_unary(
                 '/virt_preflight.v1.AgentService/ListDomains',
                 request_serializer=virt__preflight_dot_v1_dot_agent__pb2.ListDomainsRequest.SerializeToString,
@@ -73,6 +83,23 @@ class AgentServiceServicer:
 
     def BeginDryRun(self, request, context):
         """May this guest, which lives here, leave? Gives what a destination needs to know of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RehearseDryRun(self, request, context):
+        """Takes a guest that lives here through its real Begin and Prepare towards one destination, and
+        then cancels. Called while that destination attends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AttendRehearsal(self, request_iterator, context):
+        """Asks a destination to be there while a guest is rehearsed towards it: it answers once that it is
+        ready or that it will not have it, and again, when the caller has ended its side of the stream,
+        with what it put back. However the stream ends, what was not there before is removed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,6 +138,16 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.BeginDryRun,
                     request_deserializer=virt__preflight_dot_v1_dot_agent__pb2.BeginDryRunRequest.FromString,
                     response_serializer=virt__preflight_dot_v1_dot_agent__pb2.BeginDryRunResponse.SerializeToString,
+            ),
+            'RehearseDryRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.RehearseDryRun,
+                    request_deserializer=virt__preflight_dot_v1_dot_agent__pb2.RehearseDryRunRequest.FromString,
+                    response_serializer=virt__preflight_dot_v1_dot_agent__pb2.RehearseDryRunResponse.SerializeToString,
+            ),
+            'AttendRehearsal': grpc.stream_stream_rpc_method_handler(
+                    servicer.AttendRehearsal,
+                    request_deserializer=virt__preflight_dot_v1_dot_agent__pb2.AttendRehearsalRequest.FromString,
+                    response_serializer=virt__preflight_dot_v1_dot_agent__pb2.AttendRehearsalResponse.SerializeToString,
             ),
             'ListDomains': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDomains,
@@ -182,6 +219,60 @@ class AgentService:
             '/virt_preflight.v1.AgentService/BeginDryRun',
             virt__preflight_dot_v1_dot_agent__pb2.BeginDryRunRequest.SerializeToString,
             virt__preflight_dot_v1_dot_agent__pb2.BeginDryRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RehearseDryRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virt_preflight.v1.AgentService/RehearseDryRun',
+            virt__preflight_dot_v1_dot_agent__pb2.RehearseDryRunRequest.SerializeToString,
+            virt__preflight_dot_v1_dot_agent__pb2.RehearseDryRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttendRehearsal(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/virt_preflight.v1.AgentService/AttendRehearsal',
+            virt__preflight_dot_v1_dot_agent__pb2.AttendRehearsalRequest.SerializeToString,
+            virt__preflight_dot_v1_dot_agent__pb2.AttendRehearsalResponse.FromString,
             options,
             channel_credentials,
             insecure,

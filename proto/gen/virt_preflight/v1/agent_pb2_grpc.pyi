@@ -35,6 +35,15 @@ class AgentServiceStub:
     """Could this host take these guests, each taken by itself, right now?"""
     BeginDryRun: _grpc.UnaryUnaryMultiCallable[_agent_pb2.BeginDryRunRequest, _agent_pb2.BeginDryRunResponse]
     """May this guest, which lives here, leave? Gives what a destination needs to know of it."""
+    RehearseDryRun: _grpc.UnaryUnaryMultiCallable[_agent_pb2.RehearseDryRunRequest, _agent_pb2.RehearseDryRunResponse]
+    """Takes a guest that lives here through its real Begin and Prepare towards one destination, and
+    then cancels. Called while that destination attends.
+    """
+    AttendRehearsal: _grpc.StreamStreamMultiCallable[_agent_pb2.AttendRehearsalRequest, _agent_pb2.AttendRehearsalResponse]
+    """Asks a destination to be there while a guest is rehearsed towards it: it answers once that it is
+    ready or that it will not have it, and again, when the caller has ended its side of the stream,
+    with what it put back. However the stream ends, what was not there before is removed.
+    """
     ListDomains: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ListDomainsRequest, _agent_pb2.ListDomainsResponse]
     """The guests of this host, or the one that is named."""
     DescribeHost: _grpc.UnaryUnaryMultiCallable[_agent_pb2.DescribeHostRequest, _agent_pb2.DescribeHostResponse]
@@ -49,6 +58,15 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Could this host take these guests, each taken by itself, right now?"""
     BeginDryRun: _aio.UnaryUnaryMultiCallable[_agent_pb2.BeginDryRunRequest, _agent_pb2.BeginDryRunResponse]  # type: ignore[assignment]
     """May this guest, which lives here, leave? Gives what a destination needs to know of it."""
+    RehearseDryRun: _aio.UnaryUnaryMultiCallable[_agent_pb2.RehearseDryRunRequest, _agent_pb2.RehearseDryRunResponse]  # type: ignore[assignment]
+    """Takes a guest that lives here through its real Begin and Prepare towards one destination, and
+    then cancels. Called while that destination attends.
+    """
+    AttendRehearsal: _aio.StreamStreamMultiCallable[_agent_pb2.AttendRehearsalRequest, _agent_pb2.AttendRehearsalResponse]  # type: ignore[assignment]
+    """Asks a destination to be there while a guest is rehearsed towards it: it answers once that it is
+    ready or that it will not have it, and again, when the caller has ended its side of the stream,
+    with what it put back. However the stream ends, what was not there before is removed.
+    """
     ListDomains: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListDomainsRequest, _agent_pb2.ListDomainsResponse]  # type: ignore[assignment]
     """The guests of this host, or the one that is named."""
     DescribeHost: _aio.UnaryUnaryMultiCallable[_agent_pb2.DescribeHostRequest, _agent_pb2.DescribeHostResponse]  # type: ignore[assignment]
@@ -72,6 +90,27 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.BeginDryRunResponse, _abc.Awaitable[_agent_pb2.BeginDryRunResponse]]:
         """May this guest, which lives here, leave? Gives what a destination needs to know of it."""
+
+    @_abc_1.abstractmethod
+    def RehearseDryRun(
+        self,
+        request: _agent_pb2.RehearseDryRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.RehearseDryRunResponse, _abc.Awaitable[_agent_pb2.RehearseDryRunResponse]]:
+        """Takes a guest that lives here through its real Begin and Prepare towards one destination, and
+        then cancels. Called while that destination attends.
+        """
+
+    @_abc_1.abstractmethod
+    def AttendRehearsal(
+        self,
+        request_iterator: _MaybeAsyncIterator[_agent_pb2.AttendRehearsalRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_agent_pb2.AttendRehearsalResponse], _abc.AsyncIterator[_agent_pb2.AttendRehearsalResponse]]:
+        """Asks a destination to be there while a guest is rehearsed towards it: it answers once that it is
+        ready or that it will not have it, and again, when the caller has ended its side of the stream,
+        with what it put back. However the stream ends, what was not there before is removed.
+        """
 
     @_abc_1.abstractmethod
     def ListDomains(

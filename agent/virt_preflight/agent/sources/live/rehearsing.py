@@ -1,0 +1,234 @@
+"""Plays a rehearsal: libvirt's own Begin, Prepare and Finish, and the window between the last two.
+
+What keeps it harmless is here: Finish follows Prepare whatever happens in between, the connection
+to the destination is of its own and closed at the end, which alone ends the waiting QEMU
+(AUTODESTROY), and libvirt's event loop with keepalive runs, so that a vanished host ends it too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import libvirt
+
+from virt_preflight.agent.sources import Impossible, LibvirtRefused, Refused, Unreadable
+from virt_preflight.agent.sources.live import entrypoints
+from virt_preflight.agent.sources.live.libvirtd import OPERATIONS, WITHIN_S, refusal, run_event_loop
+from virt_preflight.agent.sources.patience import Patience
+from virt_preflight.agent.sources.rehearsing import Played, Refusal, Script, Step, Way
+
+# Interval and count: libvirtd notices after 30 s that its client has vanished (measured: 29.7 s).
+KEEPALIVE = (5, 5)
+# The kernel asks again for a connection after 1 and 3 s (tcp_syn_retries): the third is waited for.
+REACH_WITHIN_S = 3.5
+
+
+class LiveRehearser:
+    """This host's libvirtd and, for one rehearsal at a time, another's. Implements Rehearser."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._patience = Patience(time.monotonic)
+        self._under_way: set[str] = set()
+        self._guard = threading.Lock()
+
+    def rehearse(self, script: Script, within_s: float) -> Played:
+        """See there. When the time is up the caller is told so, and it is cancelled behind him."""
+        until_s = time.monotonic() + within_s
+
+        def play() -> Played:
+            with self._alone(script.uuid), _connected(self._uri) as here:
+                return _play(here, script, until_s)
+
+        return self._patience.ask(f"the rehearsal of {script.uuid}", within_s, play)
+
+    @contextmanager
+    def _alone(self, uuid: str) -> Iterator[None]:
+        """Two rehearsals of one guest would each take the other for the guest itself."""
+        with self._guard:
+            if uuid in self._under_way:
+                raise Impossible("another rehearsal of it is under way")
+            self._under_way.add(uuid)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._under_way.discard(uuid)
+
+
+@contextmanager
+def _connected(uri: str) -> Iterator[Any]:
+    run_event_loop()
+    connection = libvirt.open(uri)
+    try:
+        connection.setKeepAlive(*KEEPALIVE)
+        yield connection
+    finally:
+        # Whatever was started on it and is still there, its libvirtd ends now.
+        with suppress(libvirt.libvirtError):
+            connection.close()
+
+
+def _play(here: Any, script: Script, until_s: float) -> Played:
+    try:
+        domain = here.lookupByUUIDString(script.uuid)
+        _left_alone(domain)
+        xml, cookie = entrypoints.begin(domain, script.begin_flags, script.begin_parameters)
+    except libvirt.libvirtError as error:
+        return _refused(Step.BEGIN, error)
+    sent = script.rewritten(xml)
+    _in_time(until_s, Step.CONNECT)
+    with ExitStack() as held:
+        try:
+            there = held.enter_context(_connected(script.destination_uri))
+        except libvirt.libvirtError as error:
+            return _refused(Step.CONNECT, error)
+        return _at_destination(there, script, sent, cookie, until_s)
+
+
+def _left_alone(domain: Any) -> None:
+    """A migration that is under way is not to meet its own rehearsal."""
+    told = domain.jobStats(0)
+    operation = OPERATIONS.get(told.get("operation"), "")
+    if told.get("type", libvirt.VIR_DOMAIN_JOB_NONE) != libvirt.VIR_DOMAIN_JOB_NONE and (
+        operation.startswith("migration")
+    ):
+        raise Impossible("it is being migrated")
+
+
+def _at_destination(
+    there: Any, script: Script, sent: bytes, cookie: bytes, until_s: float
+) -> Played:
+    _in_time(until_s, Step.PREPARE)
+    given = {**script.prepare_parameters, "destination_xml": sent.decode()}
+    try:
+        _, uri = entrypoints.prepare(there, script.prepare_flags, given, cookie)
+    except libvirt.libvirtError as error:
+        # What is refused libvirt has cleared away itself. A Finish now could only hit another's:
+        # that of a real migration of this guest which was there first.
+        return _refused(Step.PREPARE, error)
+    number = None
+    connection = None
+    try:
+        number = _number(there, script.uuid)
+        lost, unread = _read_back(there, script, sent)
+        way, way_to, words, connection = _reached(script.address(uri), until_s)
+    finally:
+        ended = _cancelled(there, script, number)
+        # Held until now: a QEMU that waits takes a connection that ends for a broken migration.
+        if connection is not None:
+            connection.close()
+    return Played(refusal=ended, lost=lost, unread=unread, way=way, way_to=way_to, way_words=words)
+
+
+def _number(there: Any, uuid: str) -> int | None:
+    """The id of the guest as it runs there, which tells it from one that comes after it."""
+    try:
+        return int(there.lookupByUUIDString(uuid).ID())
+    except libvirt.libvirtError:
+        return None
+
+
+def _read_back(there: Any, script: Script, sent: bytes) -> tuple[tuple[str, ...], str]:
+    wanted = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
+    try:
+        found = there.lookupByUUIDString(script.uuid).XMLDesc(wanted)
+        return script.lost(sent, found.encode()), ""
+    except (libvirt.libvirtError, ValueError) as error:
+        return (), str(error)
+
+
+def _reached(
+    address: tuple[str, int] | None, until_s: float
+) -> tuple[Way, str, str, socket.socket | None]:
+    """A connection as the source's QEMU would make it; nothing is sent on it."""
+    left_s = until_s - time.monotonic()
+    if address is None or left_s <= 0:
+        return Way.NOT_TRIED, "", "", None
+    named = f"{address[0]} port {address[1]}"
+    within_s = min(REACH_WITHIN_S, left_s)
+    try:
+        return Way.OPEN, named, "", socket.create_connection(address, timeout=within_s)
+    except socket.gaierror as error:
+        return Way.UNKNOWN_NAME, named, error.strerror or str(error), None
+    except TimeoutError:
+        if within_s < REACH_WITHIN_S:
+            return Way.NOT_TRIED, named, "", None
+        return Way.NO_WAY, named, f"no answer within {within_s:g} s", None
+    except OSError as error:
+        return Way.NO_WAY, named, error.strerror or str(error), None
+
+
+def _cancelled(there: Any, script: Script, number: int | None) -> Refusal | None:
+    """Finish, cancelled. None: as it should be; a refusal is how QEMU ended before its time."""
+    now = _number(there, script.uuid)
+    if now is not None and number is not None and now != number:
+        # Ours is gone and another has come: somebody really moves the guest. His is not ended.
+        raise Unreadable("it was taken down there by somebody else")
+    try:
+        named = {"destination_name": script.arrives_as}
+        entrypoints.cancel(there, script.prepare_flags, named)
+    except libvirt.libvirtError as error:
+        return _refused(Step.FINISH, error).refusal
+    return None
+
+
+def _refused(step: Step, error: libvirt.libvirtError) -> Played:
+    """A no of libvirt; what is none, and says nothing of the guest, is raised."""
+    told = refusal(error)
+    if not isinstance(told, LibvirtRefused):
+        raise told
+    return Played(refusal=Refusal(step=step, error=told))
+
+
+def _in_time(until_s: float, step: Step) -> None:
+    if time.monotonic() >= until_s:
+        raise Unreadable(f"no time left for {step.value}")
+
+
+class LiveBroom:
+    """This host's files and volumes, put back after a rehearsal. Implements Broom."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._patience = Patience(time.monotonic)
+
+    def remove_file(self, path: str) -> None:
+        """See Broom."""
+        self._put(path, lambda: os.unlink(path))
+
+    def remove_directory(self, path: str) -> None:
+        """See Broom."""
+        assert shutil.rmtree.avoids_symlink_attacks, "Linux has openat(2)"
+        self._put(path, lambda: shutil.rmtree(path))
+
+    def remove_volume(self, path: str) -> None:
+        """See Broom."""
+
+        def remove() -> None:
+            with _connected(self._uri) as here:
+                here.storageVolLookupByPath(path).delete(0)
+
+        self._put("libvirtd", remove)
+
+    def give_back(self, path: str, uid: int, gid: int) -> None:
+        """See Broom."""
+        self._put(path, lambda: os.chown(path, uid, gid))
+
+    def _put(self, whom: str, work: Callable[[], None]) -> None:
+        def put() -> None:
+            # Gone already is as good.
+            with suppress(FileNotFoundError):
+                try:
+                    work()
+                except libvirt.libvirtError as error:
+                    raise Refused(str(error)) from None
+
+        self._patience.ask(whom, WITHIN_S, put)
