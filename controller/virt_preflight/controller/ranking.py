@@ -32,6 +32,8 @@ class Candidate:
 
     host: str
     verdict: Verdict
+    # The same by what the host itself says, whatever keeps the guest at the source.
+    here: Verdict = Verdict.UNSURE
     findings: tuple[Finding, ...] = ()
     unanswered: tuple[Unanswered, ...] = ()
     capacity: Capacity | None = None
@@ -106,6 +108,7 @@ def candidate(source: Report | None, answer: Heard[Report] | Silent) -> Candidat
     return Candidate(
         host=answer.host,
         verdict=max(map(judge, reports)),
+        here=judge(answer.said),
         findings=tuple(finding for report in reports for finding in report.findings),
         unanswered=tuple(one for report in reports for one in report.unanswered),
         capacity=answer.said.capacity,

@@ -79,7 +79,7 @@ def test_why_leads_with_what_weighs_most(answer: Heard[Report] | Silent, said: s
 
 def test_why_tells_the_source_s_trouble_as_the_source_s() -> None:
     one = candidate(report(LEASE), heard("h2"))
-    assert why(one) == "source: lease held: wanted a free lease, found one held by pid 7"
+    assert why(one) == "source: lease held; here: nothing"
 
 
 @pytest.mark.parametrize(
@@ -187,3 +187,21 @@ def test_a_silent_host_was_not_asked_less_deeply() -> None:
 def test_hosts_that_were_not_asked_are_not_said_to_be_silent() -> None:
     unasked = Unasked(host="h2", why="not asked: h1: connection refused")
     assert fleet_sentence(dry_run(unasked)) == ("0 of 1 host can take db1. 1 could not be asked.")
+
+
+def test_hosts_that_only_the_source_keeps_the_guest_from_are_named() -> None:
+    run = dry_run(heard("h2"), heard("h3", BRIDGE), source_report=report(LEASE))
+    assert fleet_sentence(run) == (
+        "0 of 2 hosts can take db1: 2 × lease held, 1 × bridge absent."
+        " Nothing but what h1 has keeps it from h2."
+    )
+
+
+def test_what_could_not_be_asked_for_one_reason_is_told_together() -> None:
+    because = "Prepare: no libvirt; odd; trial: no stage"
+    here = replace(report(), depth=Depth.FACTS, shallower_because=because)
+    source = replace(report(), depth=Depth.FACTS, shallower_because="Begin: no libvirt")
+    one = candidate(source, Heard(host="h2", said=here))
+    assert shallower(one, Depth.TRIAL) == (
+        "asked at depth facts: Begin, Prepare: no libvirt; odd; trial: no stage"
+    )

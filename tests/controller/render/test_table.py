@@ -72,8 +72,8 @@ def test_what_holds_at_the_source_is_said_once_under_its_name() -> None:
         db1 on h1 · 4 vCPUs · 8 GiB · depth facts · 2 hosts asked in 0.21 s
 
           HOST  VERDICT     FREE  WHY
-          h2    BLOCKED  100 GiB  source: lease held: wanted a free lease, found one held by pid 7
-          h3    BLOCKED  100 GiB  source: lease held: wanted a free lease, found one held by pid 7
+          h2    BLOCKED  100 GiB  source: lease held; here: nothing
+          h3    BLOCKED  100 GiB  source: lease held; here: nothing
 
         h1, the source: whatever the destination
           ✗ locks.held  disk vda: wanted a free lease, found one held by pid 7
@@ -81,7 +81,7 @@ def test_what_holds_at_the_source_is_said_once_under_its_name() -> None:
                         Release the lease.
                         # virt-lock release vda (on the source)
 
-        0 of 2 hosts can take db1: 2 × lease held.
+        0 of 2 hosts can take db1: 2 × lease held. Nothing but what h1 has keeps it from h2, h3.
         """)
 
 

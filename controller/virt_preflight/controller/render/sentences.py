@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from virt_preflight.controller.answers import Finding, Side, Unanswered, Verdict
 from virt_preflight.controller.depth import Depth, shallowest
 from virt_preflight.controller.dryrun import DryRun
-from virt_preflight.controller.ranking import Candidate, weigh, weigh_unanswered
+from virt_preflight.controller.naming import listed
+from virt_preflight.controller.ranking import TAKES_IT, Candidate, weigh, weigh_unanswered
 from virt_preflight.controller.render.amounts import count
 from virt_preflight.controller.render.grouping import Fold, folded
 
@@ -38,7 +39,8 @@ def libvirt_says(finding: Finding) -> str:
 def why(one: Candidate) -> str:
     """The weightiest thing that speaks against a host, and how many more there are.
 
-    What the source found stands in every host's row: it must not hide what the host has itself.
+    What the source found stands in every host's row, and in full below: it must not hide what the
+    host has itself, or that it has nothing.
     """
     if one.silent is not None:
         return one.silent
@@ -47,9 +49,10 @@ def why(one: Candidate) -> str:
     here = [it for it in against if it.side is not Side.SOURCE]
     if at_source and here and at_source[0].weight >= here[0].weight:
         return f"source: {at_source[0].title}; here: {here[0].lead}{_more(len(against) - 2)}"
-    if against:
-        where = "source: " if against[0].side is Side.SOURCE else ""
-        return f"{where}{against[0].lead}{_more(len(against) - 1)}"
+    if here:
+        return f"{here[0].lead}{_more(len(against) - 1)}"
+    if at_source:
+        return f"source: {at_source[0].title}{_more(len(against) - 1)}; here: nothing"
     if one.verdict > Verdict.CLEAR:
         return "its agent says so and gives no reason"
     return _in_passing(one)
@@ -64,7 +67,19 @@ def shallower(one: Candidate, wanted: Depth) -> str:
     if not one.shallower and shallowest((one.depth, wanted)) is wanted:
         return ""
     depth = one.depth or "that this version has no name for"
-    return f"asked at depth {depth}: {one.shallower or 'no reason given'}"
+    return f"asked at depth {depth}: {_together(one.shallower) or 'no reason given'}"
+
+
+def _together(reasons: str) -> str:
+    """`Begin: no libvirt; Prepare: no libvirt` as `Begin, Prepare: no libvirt`."""
+    asks_by_reason: dict[str, list[str]] = {}
+    for part in filter(None, reasons.split("; ")):
+        ask, _, reason = part.removeprefix("source: ").partition(": ")
+        asks_by_reason.setdefault(reason, []).append(ask)
+    return "; ".join(
+        ": ".join(filter(None, (", ".join(asks), reason)))
+        for reason, asks in asks_by_reason.items()
+    )
 
 
 def fleet_sentence(run: DryRun) -> str:
@@ -78,7 +93,7 @@ def fleet_sentence(run: DryRun) -> str:
     elif risky:
         takers += ", but at a risk"
     if blocked == total:
-        return f"{takers}: {_reasons(run)}."
+        return f"{takers}: {_reasons(run)}.{_but_for_the_source(run)}"
     sentences = [takers]
     if blocked:
         sentences.append(f"{blocked} cannot: {_reasons(run)}")
@@ -89,6 +104,12 @@ def fleet_sentence(run: DryRun) -> str:
     if unasked:
         sentences.append(f"{unasked} could not be asked")
     return ". ".join(sentences) + "."
+
+
+def _but_for_the_source(run: DryRun) -> str:
+    """Hosts that nothing but the source keeps the guest from: where to go once that is mended."""
+    free = [one.host for one in run.candidates if one.here in TAKES_IT]
+    return f" Nothing but what {run.source} has keeps it from {listed(free)}." if free else ""
 
 
 def _parted(candidates: Sequence[Candidate]) -> tuple[int, int, int, int, int, int]:
