@@ -19,7 +19,7 @@ def begun(inside: str = "", capabilities: str = "<capabilities/>", **changed: st
     ).encode()
 
 
-def made(cookie: bytes) -> etree._Element:  # noqa: SLF001
+def made(cookie: bytes) -> etree._Element:
     return etree.fromstring(cookie_of(cookie, name=NAME, uuid=UUID))
 
 

@@ -22,6 +22,7 @@ HEARD = "somebody else would hear of it"
 GIVEN = "libvirt gives QEMU the file when the guest comes, and QEMU cannot open it before"
 COPIED = "it is copied by the migration"
 MADE = "it would be made, and stay"
+LOCKED = "the guest that runs holds it, and this libvirt shows its Prepare phase to nobody"
 
 # sockaddr_un.sun_path (unix(7)), with the NUL at its end.
 SOCKET_PATH_AT_MOST = 107
@@ -91,7 +92,7 @@ def sorted_out(root: Element, *, name: str, setting: Setting) -> Belongings:
         for element in list(devices):
             if why := _unfit(element, setting):
                 devices.remove(element)
-                kept.left_out.append((_called(element), why))
+                kept.left_out.append((called(element), why))
         for element in devices.findall("audio[@type='file']"):
             # A sound card needs the audio that it names: one that plays nowhere.
             for key in set(element.attrib) - {"id"}:
@@ -172,7 +173,7 @@ UNFIT: Mapping[str, Callable[[Element, Setting], str]] = {
 }
 
 
-def _called(element: Element) -> str:
+def called(element: Element) -> str:
     """How an operator finds it in the XML."""
     tag = str(element.tag)
     for path, name in (
@@ -193,19 +194,19 @@ def _nics(devices: Element, name: str, setting: Setting, kept: Belongings) -> No
     passed_through = devices.findall("interface[@type='hostdev']")
     for nic in passed_through:
         devices.remove(nic)
-        kept.left_out.append((_called(nic), HELD))
+        kept.left_out.append((called(nic), HELD))
     for number, nic in enumerate(devices.findall("interface")):
         why = _nic_unfit(nic) or setting.unpluggable.get(number, "")
         if why:
             devices.remove(nic)
-            kept.left_out.append((_called(nic), why))
+            kept.left_out.append((called(nic), why))
             continue
         # A bridge with an automatic MTU would take over the guest's for the moment.
         for tag in ("mtu", "script", "downscript"):
             for element in nic.findall(tag):
                 nic.remove(element)
                 if tag != "mtu":
-                    kept.left_out.append((f"{tag} of {_called(nic)}", STARTED))
+                    kept.left_out.append((f"{tag} of {called(nic)}", STARTED))
         address = nic.find("mac")
         if address is None:
             address = etree.SubElement(nic, "mac")
@@ -249,7 +250,7 @@ def _logged(element: Element) -> str:
     return (attribute(element, "source", "path") or "") if element.get("type") == "file" else ""
 
 
-def _chardev(element: Element, called: str, setting: Setting, kept: Belongings) -> None:
+def _chardev(element: Element, name: str, setting: Setting, kept: Belongings) -> None:
     logs = [(element.find("log"), "file")]
     if element.get("type") == "file":
         logs.append((element.find("source"), "path"))
@@ -260,24 +261,24 @@ def _chardev(element: Element, called: str, setting: Setting, kept: Belongings) 
         log.set("append", "on")
         path = log.get(key)
         if path and path not in setting.present:
-            log.set(key, _beside(path, f"{called}.log", kept))
+            log.set(key, _beside(path, f"{name}.log", kept))
     if element.get("type") == "unix":
         for source in element.findall("source"):
             # QEMU takes away what is at the path before it listens there: a running guest's.
-            _socket(source, "path", f"{called}.sock", kept)
+            _socket(source, "path", f"{name}.sock", kept)
 
 
-def _graphics(element: Element, called: str, kept: Belongings) -> None:
-    _socket(element, "socket", f"{called}.sock", kept)
+def _graphics(element: Element, name: str, kept: Belongings) -> None:
+    _socket(element, "socket", f"{name}.sock", kept)
     for number, listen in enumerate(element.findall("listen[@type='socket']")):
-        _socket(listen, "socket", f"{called}-{number}.sock", kept)
+        _socket(listen, "socket", f"{name}-{number}.sock", kept)
 
 
-def _socket(element: Element, key: str, called: str, kept: Belongings) -> None:
+def _socket(element: Element, key: str, name: str, kept: Belongings) -> None:
     path = element.get(key)
     if not path:
         return
-    beside = _beside(path, called, kept)
+    beside = _beside(path, name, kept)
     if len(beside) > SOCKET_PATH_AT_MOST >= len(path):
         # There is no room for another name: the folder is not tried, libvirt's own is.
         kept.files.remove(beside)
@@ -286,8 +287,8 @@ def _socket(element: Element, key: str, called: str, kept: Belongings) -> None:
     element.set(key, beside)
 
 
-def _beside(path: str, called: str, kept: Belongings) -> str:
-    beside = posixpath.join(posixpath.dirname(path), called)
+def _beside(path: str, name: str, kept: Belongings) -> str:
+    beside = posixpath.join(posixpath.dirname(path), name)
     kept.files.append(beside)
     kept.own[beside] = path
     return beside

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lxml import etree
 
-from virt_preflight.agent.asks.belongings import Belongings, Setting, sorted_out
+from virt_preflight.agent.asks.belongings import LOCKED, Belongings, Setting, called, sorted_out
 from virt_preflight.agent.domain import Domain
-from virt_preflight.agent.xml import Element, text_form, text_of
+from virt_preflight.agent.xml import Element, parse, text_form, text_of
 
 MEMORY_KIB = 32 * 1024
 # Smallest share of a NUMA cell: two pages of 2 MiB, to which libvirt and QEMU round.
@@ -67,6 +67,18 @@ def standin_for(domain: Domain, *, name: str, uuid: str, setting: Setting) -> St
         left_out=tuple(dict.fromkeys(kept.left_out)),
         own_by_its={name: domain.name, **({uuid: domain.uuid} if domain.uuid else {}), **kept.own},
     )
+
+
+def without_disks(standin: StandIn) -> StandIn:
+    """As a guest that is created rather than prepared: what runs elsewhere has locked its disks."""
+    root = parse(standin.domain_xml)
+    left_out = [*standin.left_out]
+    devices = root.find("devices")
+    for disk in root.findall("devices/disk"):
+        assert devices is not None, "it holds the disk"
+        devices.remove(disk)
+        left_out.append((called(disk), LOCKED))
+    return replace(standin, domain_xml=text_form(root), left_out=tuple(left_out))
 
 
 def _rename(root: Element, domain: Domain, name: str, uuid: str) -> None:

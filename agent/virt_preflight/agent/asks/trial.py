@@ -7,7 +7,7 @@ files, a QEMU that waits for a stream - and then ends it. Nobody but this host t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from uuid import uuid4
@@ -17,7 +17,7 @@ from virt_preflight.agent.asks.cookie import cookie_of, cookie_without
 from virt_preflight.agent.asks.flags import Migrate, flags_of
 from virt_preflight.agent.asks.readback import lost
 from virt_preflight.agent.asks.refusals import said_of
-from virt_preflight.agent.asks.standin import StandIn, standin_for
+from virt_preflight.agent.asks.standin import StandIn, standin_for, without_disks
 from virt_preflight.agent.check import Problem
 from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.domain import Domain
@@ -87,7 +87,11 @@ def trial(question: Question, domain: Domain, stage: Stage | None) -> Hearing:
         return _doubt(f"the migration cookie of the source: {error}")
     except SourceError as error:
         return _doubt(str(error))
-    heard = _heard(stage, act, standin)
+    try:
+        heard = _heard(stage.trial, act, standin)
+    except NoPhases:
+        shadow = without_disks(standin)
+        heard = _heard(stage.shadow, replace(act, domain_xml=shadow.domain_xml), shadow)
     # An XML that no libvirt wrote is full of what libvirt writes otherwise.
     if question.value(GuestOrigin) is None or options.xml:
         kept = tuple(said for said in heard.said if said.check != "libvirt.element-unknown")
@@ -95,13 +99,14 @@ def trial(question: Question, domain: Domain, stage: Stage | None) -> Hearing:
     return heard
 
 
-def _heard(stage: Stage, act: Act, standin: StandIn) -> Hearing:
+def _heard(play: Callable[[Act], bytes], act: Act, standin: StandIn) -> Hearing:
+    """Raises NoPhases."""
     left_out = tuple(
         _said("libvirt.left-out", what, wanted="all of the guest tried", found=why)
         for what, why in standin.left_out
     )
     try:
-        seen = _played(stage, act)
+        seen = play(act)
     except LibvirtRefused as error:
         words = standin.spoken(str(error))
         if any(mark in words for mark in ABOUT_STANDINS):
@@ -109,6 +114,8 @@ def _heard(stage: Stage, act: Act, standin: StandIn) -> Hearing:
         refused = LibvirtRefused(words, error.code, error.domain)
         said = said_of(refused, depth=Depth.TRIAL, side=PREPARE[0], phase=PREPARE[1])
         return Hearing(ask=ASK, depth=Depth.TRIAL, said=(said, *left_out))
+    except NoPhases:
+        raise
     except Impossible as error:
         return _impossible(str(error))
     except SourceError as error:
@@ -120,13 +127,6 @@ def _heard(stage: Stage, act: Act, standin: StandIn) -> Hearing:
     return Hearing(ask=ASK, depth=Depth.TRIAL, said=(*gone, *left_out))
 
 
-def _played(stage: Stage, act: Act) -> bytes:
-    try:
-        return stage.trial(act)
-    except NoPhases:
-        return stage.shadow(act)
-
-
 def _act(standin: StandIn, options: MigrationOptions, origin: GuestOrigin | None) -> Act:
     named = {"name": standin.name, "uuid": standin.uuid}
     if origin is not None and origin.begin_cookie:
@@ -136,7 +136,7 @@ def _act(standin: StandIn, options: MigrationOptions, origin: GuestOrigin | None
     else:
         cookie = cookie_without(**named)
     # A socket's path would come to be, and stay; what is not TCP is not tried.
-    tcp = options.migrateuri.startswith(("tcp:", "tcp//"))
+    tcp = options.migrateuri.startswith("tcp:")
     return Act(
         name=standin.name,
         uuid=standin.uuid,

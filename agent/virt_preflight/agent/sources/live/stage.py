@@ -66,6 +66,8 @@ class LiveStage:
 
     def tidy(self) -> None:
         """After acts whose agent was killed; those of an agent that lives are locked."""
+        with suppress(OSError):
+            NOTES.mkdir(mode=0o700, exist_ok=True)
         for note in sorted(NOTES.glob(f"{STANDIN}*")):
             with suppress(OSError, ValueError, KeyError, TypeError), note.open("r+") as opened:
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
