@@ -454,7 +454,7 @@ def resident(name: str, *, mib: int) -> Fault:
     used = f"awk '/VmRSS/ {{print int($2/1024)}}' /proc/$(cat /run/libvirt/qemu/{name}.pid)/status"
     return Fault(
         name=f"{name} has written to {mib} MiB",
-        do=f"n=0; until [ $({used}) -ge {mib} ]; do n=$((n+1)); [ $n -lt 200 ]; sleep 0.05; done",
+        do=f"n=0; until [ $({used}) -ge {mib} ]; do n=$((n+1)); [ $n -lt 500 ]; sleep 0.1; done",
         undo=":",
     )
 

@@ -104,7 +104,7 @@ def word(path: str) -> str:
 
 
 def processes() -> Iterator[tuple[str, str]]:
-    """Every process, and the control groups that it is in."""
+    """Every process, the control groups that it is in, and how it was started."""
     ours = {os.getpid(), os.getppid()}
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) in ours:
@@ -117,7 +117,11 @@ def processes() -> Iterator[tuple[str, str]]:
         fields = tail.split()
         if fields[0] != "Z":
             groups = word(f"/proc/{name}/cgroup").split("\n")
-            yield f"{name} {head.partition('(')[2]}", f"since {fields[19]} in {' '.join(groups)}"
+            runs = word(f"/proc/{name}/cmdline").replace("\0", " ")[:200]
+            yield (
+                f"{name} {head.partition('(')[2]}",
+                f"since {fields[19]} in {' '.join(groups)} runs {runs}",
+            )
 
 
 def listening() -> Iterator[tuple[str, str]]:

@@ -27,7 +27,7 @@ TICKER = sector(
 )
 TICK = 8  # bytes
 
-# Writes into each page from 1 MiB up to 128 MiB, then stands still. Above the first MiB only
+# Writes into each page from 1 MiB up to 96 MiB, then stands still. Above the first MiB only
 # 32-bit addresses reach, which a data segment of 4 GiB allows: the code itself stays 16-bit.
 TOUCHER = sector(
     "fa"  # cli
@@ -38,7 +38,7 @@ TOUCHER = sector(
     "66 bf 00 00 10 00"  # mov edi, 0x100000
     "26 67 66 89 3f"  # again: mov [es:edi], edi
     "66 81 c7 00 10 00 00"  # add edi, 0x1000
-    "66 81 ff 00 00 00 08"  # cmp edi, 0x8000000
+    "66 81 ff 00 00 00 06"  # cmp edi, 0x6000000
     "72 eb"  # jb again
     "f4 eb fd"  # stop: hlt; jmp stop
     "90 90 90 90 90 90 90 90 90 90 90"  # up to 0x40

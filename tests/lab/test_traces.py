@@ -8,6 +8,7 @@ from tests.lab.observe import links_in
 from tests.lab.traces import Change, Side, Snapshot, traces
 
 FILE = "mode 0o100644 owner 0:0 size {size} written {at} changed {at}"
+STAND_IN = "virt-preflight-dry-run-0a1b2c3d"
 LINK = bytes.fromhex(
     # ip link add tapx, as rtnetlink tells of it: header, link, its name.
     "2c000000 1000 0000 00000000 00000000" + "00 00 0100 07000000 02100000 ffffffff"
@@ -53,7 +54,7 @@ def test_a_start_on_the_destination_is_a_trace_of_shallow_depths_only() -> None:
 
 
 def test_what_a_stand_in_may_do_others_may_not() -> None:
-    assert found(look(), started("dry-run-1"), depth="trial") == []
+    assert found(look(), started(STAND_IN), depth="trial") == []
     assert found(look(), started("somebody"), depth="trial") != []
 
 
@@ -69,8 +70,19 @@ def test_a_log_may_grow_and_not_shrink() -> None:
 
 
 def test_a_stand_ins_log_has_to_go_again() -> None:
-    path = "/var/log/libvirt/qemu/dry-run-1.log"
+    path = f"/var/log/libvirt/qemu/{STAND_IN}.log"
     assert found(look(), look(file={path: FILE.format(size=1, at=1)}), depth="trial") != []
+
+
+def test_a_qemu_without_a_machine_is_libvirts_own() -> None:
+    def running(command: str) -> Snapshot:
+        return look(process={"7 qemu-system-x86": f"since 1 in 0::/ runs {command}"})
+
+    nothing = look(process={})
+    probe = running("/usr/bin/qemu-system-x86_64 -S -nographic -machine none,accel=kvm:tcg -qmp a")
+    assert found(nothing, probe) == []
+    assert found(probe, nothing) == []
+    assert found(nothing, running("/usr/bin/qemu-system-x86_64 -machine pc,accel=kvm")) != []
 
 
 @pytest.mark.parametrize(

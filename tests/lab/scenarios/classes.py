@@ -161,7 +161,13 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     # Its machine may have 4096.
     "new-too-many-vcpus": {"guest": guest(machine="pc-q35-10.0", vcpus=4097, cpu=pieces.NAMED)},
     # Since libvirt 10 and virtiofsd 1.11 it moves: what the guest has open goes along.
-    "virtiofs": {"expect": "migrates", "checks": (), "says": ""},
+    "virtiofs": {
+        "expect": "migrates",
+        "checks": (),
+        "says": "",
+        "told_from": "libvirt",
+        "unsure_ok": "only the running QEMU knows whether its virtiofsd can hand over",
+    },
     "disk-unreadable": {"on_destination": (faults.qemu_user("libvirt-qemu", ownership=0),)},
 }
 

@@ -22,7 +22,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     migrates(
         "memory-slots",
         guest=guest(
-            memory_mib=192,
+            memory_mib=160,
             top="<maxMemory slots='4' unit='MiB'>1024</maxMemory>",
             cpu="<cpu mode='host-model'><numa><cell id='0' cpus='0' memory='128' unit='MiB'/>"
             "</numa></cpu>",
@@ -60,7 +60,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "memory-current",
         guest=guest(memory_mib=512, top="<currentMemory unit='MiB'>128</currentMemory>"),
     ),
-    # 127 MiB of it are not as they were when it started; QEMU itself has some 40 of its own.
+    # 95 MiB of it are not as they were when it started; QEMU itself has some 40 of its own.
     migrates(
         "memory-written",
         guest=guest(
@@ -68,7 +68,7 @@ SCENARIOS: tuple[Scenario, ...] = (
             disks=(Disk(path=f"{SHARED}/@name.raw", format="raw", on="nowhere"),),
         ),
         on_source=(faults.booting(f"{SHARED}/@name.raw", TOUCHER),),
-        then_on_source=(faults.resident("@name", mib=150),),
+        then_on_source=(faults.resident("@name", mib=115),),
     ),
     migrates(
         "pages-enough",
