@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -90,5 +91,5 @@ T = TypeVar("T")
 
 def given(answer: T | SourceError) -> T:
     if isinstance(answer, SourceError):
-        raise type(answer)(*answer.args)
+        raise copy(answer)
     return answer

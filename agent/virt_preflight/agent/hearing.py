@@ -19,6 +19,8 @@ class Said:
 
     check: str
     problem: Problem
+    # Other checks whose fault libvirt tells in the same words.
+    alike: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,8 @@ class Hearing:
     impossible: str = ""
     # Parts that libvirt went through without a word, so that blockers left open there are none.
     settles: frozenset[Part] = frozenset()
+    # Checks, by id, whose very question libvirt answered: left open, they are so no more.
+    decides: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

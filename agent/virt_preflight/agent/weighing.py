@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from virt_preflight.agent.check import AnyCheck
@@ -21,61 +21,69 @@ def weighed(
     """
     check_by_id = {check.id: check for check in checks}
     findings = list(outcome.findings)
-    unanswered = list(outcome.unanswered)
+    answered: set[str] = set()
     for _, said in hearings.said():
         check = check_by_id.get(said.check)
-        if check is None or any(_is_of(one, said) for one in findings):
+        if check is None:
             continue
+        answered |= {said.check, *said.alike}
         known = _known(findings, said)
         if known is None:
             findings.append(finding(check, said.problem, waived, lasting=False))
-        else:
-            findings[known] = replace(
-                findings[known],
-                libvirt_error=said.problem.libvirt_error,
-                severity=max(findings[known].severity, check.severity),
-            )
-        unanswered = [left for left in unanswered if left.check != said.check]
-    settled = frozenset().union(*(hearing.settles for hearing in hearings.heard))
+            continue
+        findings[known] = _beside(findings[known], said, check)
     return replace(
         outcome,
         findings=worst_first(findings),
-        unanswered=tuple(left for left in unanswered if not _settled(left, check_by_id, settled)),
+        unanswered=tuple(
+            left
+            for left in outcome.unanswered
+            if left.check not in answered and not _settled(left, check_by_id, hearings)
+        ),
     )
 
 
-def _is_of(one: Finding, said: Said) -> bool:
-    """The check itself gave it already, as those of the family `libvirt` do."""
-    return (
-        one.check == said.check
-        and one.depth == said.problem.depth
-        and one.libvirt_error == said.problem.libvirt_error
-        and one.subject == said.problem.subject
+def _beside(known: Finding, said: Said, check: AnyCheck) -> Finding:
+    """Our words with libvirt's. The deeper it was asked, the nearer they are to a migration's."""
+    severity = check.severity if said.problem.severity is None else said.problem.severity
+    return replace(
+        known,
+        libvirt_error=said.problem.libvirt_error or known.libvirt_error,
+        severity=max(known.severity, severity),
     )
 
 
-def _known(findings: list[Finding], said: Said) -> int | None:
-    """The place of the finding that means the same: best the one whose subject libvirt names."""
-    same = [
-        number
-        for number, one in enumerate(findings)
-        if one.check == said.check and not one.libvirt_error
-    ]
-    named = [number for number in same if _named(findings[number].subject, said)]
-    return next(iter((*named, *same)), None)
+def _known(findings: Sequence[Finding], said: Said) -> int | None:
+    """The place of the finding that means the same.
+
+    libvirt ends with its first error: what it refuses under an id that is found already is that,
+    best the one whose subject it names, else one that it has not spoken of. What is not in its
+    words, but seen in what it made of the guest, may be many: there the subject decides.
+    """
+    words = said.problem.libvirt_error
+    of_check = [number for number, one in enumerate(findings) if one.check == said.check]
+    if not words:
+        same = [number for number in of_check if findings[number].subject == said.problem.subject]
+        return next(iter(same), None)
+    if said.check == "libvirt.refused":  # no id at all: only the same words are the same fault
+        return next((at for at in of_check if findings[at].libvirt_error == words), None)
+    alike = [number for number, one in enumerate(findings) if one.check in said.alike]
+    named = [number for number in of_check if _named(findings[number].subject, words)]
+    unspoken = [number for number in of_check if not findings[number].libvirt_error]
+    return next(iter((*named, *unspoken, *of_check, *alike)), None)
 
 
-def _named(subject: str, said: Said) -> bool:
+def _named(subject: str, words: str) -> bool:
     """Whether libvirt's words hold the last word of the subject: a path, a bridge, an address."""
-    words = subject.split()
-    return bool(words) and words[-1] in said.problem.libvirt_error
+    parts = subject.split()
+    return bool(parts) and parts[-1] in words
 
 
-def _settled(
-    left: Unanswered, check_by_id: dict[str, AnyCheck], settled: frozenset[object]
-) -> bool:
+def _settled(left: Unanswered, check_by_id: dict[str, AnyCheck], hearings: Hearings) -> bool:
     """A blocker of a part of the migration that libvirt went through is no blocker."""
+    if any(left.check in hearing.decides for hearing in hearings.heard):
+        return True
     check = check_by_id.get(left.check)
-    if check is None or left.severity is not Severity.BLOCKER:
+    if check is None or left.severity is not Severity.BLOCKER or check.family == "libvirt":
         return False
-    return check.family != "libvirt" and (check.side, check.phase) in settled
+    return any((check.side, check.phase) in hearing.settles for hearing in hearings.heard)

@@ -15,6 +15,48 @@ from virt_preflight.agent.sources import Impossible, LibvirtRefused, Source, Sou
 
 ASK = "libvirt's Begin phase"
 
+# What libvirt itself looks at in qemuMigrationSrcBegin (qemu/qemu_migration.c): a question of these
+# that facts leave open is answered when it lets the guest go. Not among them: jobs, for which it
+# only waits, and what its client, the destination or Perform decide.
+DECIDED = frozenset(
+    {
+        "disks.unsafe",
+        "disks.transient",
+        "hostdevs.pci-not-migratable",
+        "hostdevs.mdev-not-migratable",
+        "hostdevs.vhost-scsi-not-migratable",
+        "options.changed-xml",
+        "options.changed-xml-cpu",
+        "options.changed-xml-unjudged",
+        "options.no-such-disk",
+        "options.offline-not-persistent",
+        "options.offline-tunnelled",
+        "options.offline-with-storage",
+        "options.postcopy-not-live",
+        "options.postcopy-tunnelled",
+        "shares.virtiofs-stays",
+        "state.block-job",
+        "state.dimm-without-address",
+        "state.invariant-tsc",
+        "state.not-running",
+        "state.shared-memory",
+        "state.snapshots",
+    }
+)
+# What QEMU knows of itself: libvirt asks it since it asks for `blocked-reasons` (query-migrate).
+DECIDED_BY_QEMU = frozenset(
+    {
+        "disks.immovable-format",
+        "shares.mounted",
+        "state.confidential",
+        "state.hyperv-passthrough",
+        "state.unmigratable-device",
+    }
+)
+# Of the oldest that it was seen with; QEMU tells them since 6.0. Older pairs find out in Perform.
+ASKS_QEMU = 9_000_000
+QEMU_TELLS = 6_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
@@ -25,7 +67,11 @@ class Begun:
 
 
 def begin(source: Source, uuid: str, options: MigrationOptions) -> Begun:
-    """Ask. No job is taken on the guest: qemuMigrationSrcBegin without CHANGE_PROTECTION."""
+    """Ask. The guest's job is taken for the moment that it takes, and given back by libvirt itself.
+
+    That is qemuMigrationSrcBegin without CHANGE_PROTECTION. While another holds the job - a save, a
+    dump, a migration - libvirt waits for it, up to 30 s; we do not.
+    """
     flags = flags_of(options) & ~Migrate.CHANGE_PROTECTION
     parameters = json.dumps(parameters_of(options))
     try:
@@ -38,8 +84,16 @@ def begin(source: Source, uuid: str, options: MigrationOptions) -> Begun:
     except SourceError as error:
         return Begun(hearing=Hearing(ask=ASK, depth=Depth.LIBVIRT, doubt=str(error)))
     return Begun(
-        hearing=Hearing(
-            ask=ASK, depth=Depth.LIBVIRT, settles=frozenset({(Side.SOURCE, Phase.BEGIN)})
-        ),
+        hearing=Hearing(ask=ASK, depth=Depth.LIBVIRT, decides=decided(source)),
         cookie=cookie.encode(),
     )
+
+
+def decided(source: Source) -> frozenset[str]:
+    """The checks whose question is answered when libvirt there lets a guest go."""
+    try:
+        told = json.loads(source.libvirt("version"))
+        asks_qemu = told["libvirt"] >= ASKS_QEMU and told["qemu"] >= QEMU_TELLS
+    except (SourceError, ValueError, TypeError, KeyError):
+        asks_qemu = False
+    return DECIDED | DECIDED_BY_QEMU if asks_qemu else DECIDED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from virt_preflight.agent.asks.compare import compare_cpu
+from virt_preflight.agent.asks.native import write_out
 from virt_preflight.agent.asks.rehearsal import impossible
 from virt_preflight.agent.asks.trial import trial
 from virt_preflight.agent.depth import Depth
@@ -24,7 +25,7 @@ def at_destination(
     if depth is Depth.FACTS:
         return None
     source = question.store.source
-    heard: list[Hearing | None] = [compare_cpu(source, domain)]
+    heard: list[Hearing | None] = [compare_cpu(question, domain), write_out(source, domain)]
     if depth is Depth.REHEARSAL:
         rehearsed = rehearsed or impossible("nobody played it")
         heard.append(rehearsed)

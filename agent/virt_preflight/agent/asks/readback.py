@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from virt_preflight.agent.families.libvirt import USUAL_BY_PATH
 from virt_preflight.agent.xml import BadXml, Element, parse
 
 # What libvirt takes out or puts in another place by its own rules, not because it knows it not:
@@ -43,5 +44,7 @@ def _places(element: Element, above: str = "") -> Iterator[str]:
         if place in NOT_COMPARED:
             continue
         yield place
-        yield from (f"{place}/@{name}" for name in child.attrib)
+        for name, value in ((str(key), str(text)) for key, text in child.attrib.items()):
+            if USUAL_BY_PATH.get(f"{place}/@{name}") != value:
+                yield f"{place}/@{name}"
         yield from _places(child, f"{place}/")

@@ -6,8 +6,11 @@ from virt_preflight.agent.asks.translate import translate
 from virt_preflight.agent.check import Problem
 from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.hearing import Said
-from virt_preflight.agent.report import Phase, Side
+from virt_preflight.agent.report import Phase, Severity, Side
 from virt_preflight.agent.sources import LibvirtRefused
+
+# VIR_ERR_OPERATION_UNSUPPORTED, libvirt/virterror.h: the question itself is beyond that hypervisor.
+NOT_THERE = 84
 
 
 def said_of(error: LibvirtRefused, *, depth: Depth, side: Side, phase: Phase) -> Said:
@@ -16,12 +19,15 @@ def said_of(error: LibvirtRefused, *, depth: Depth, side: Side, phase: Phase) ->
     known = translate(error.code, error.domain, words)
     return Said(
         check=known.check if known else "libvirt.refused",
+        alike=known.alike if known else (),
         problem=Problem(
             subject=(known.subject if known else "") or "the guest",
             wanted=(known.wanted if known else "") or "libvirt to let it pass",
             found=(known.found if known else "") or words,
             side=side,
             phase=phase,
+            # Whatever weight our own check gives to it: libvirt refuses.
+            severity=Severity.BLOCKER,
             depth=depth,
             libvirt_error=words,
         ),

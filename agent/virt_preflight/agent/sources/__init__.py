@@ -165,6 +165,7 @@ QUESTIONS = {
     # Its domain XML, which holds secrets, is not given. No job is taken, nothing is changed.
     "begin": "migration cookie of the Begin phase; arguments: UUID, flags, JSON of its parameters",
     "compare-cpu": "nothing; arguments: emulator, architecture, machine, virt type, <cpu>",
+    "native": "nothing; argument: domain XML, of which a QEMU command line is made",
 }
 # Of these, those whether libvirt lets a guest pass: they need a live libvirt.
-ABOUT_A_GUEST = frozenset({"begin", "compare-cpu"})
+ABOUT_A_GUEST = frozenset({"begin", "compare-cpu", "native"})

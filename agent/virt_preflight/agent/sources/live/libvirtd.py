@@ -53,7 +53,7 @@ UNCLEAR = {
     libvirt.VIR_ERR_SYSTEM_ERROR,
 }
 # So may those for which libvirtd has to probe a QEMU that it has not seen: seconds.
-PROBING = {"domain-capabilities", "compare-cpu"}
+PROBING = {"domain-capabilities", "compare-cpu", "native"}
 STATES = {
     libvirt.VIR_DOMAIN_RUNNING: "running",
     libvirt.VIR_DOMAIN_PAUSED: "paused",
@@ -75,6 +75,39 @@ TRANSIENT = {
     libvirt.VIR_ERR_OPERATION_DENIED,
     libvirt.VIR_ERR_RPC,
 }
+
+# The right that a question needs, by polkit's name (libvirt's access/viraccessperm.c).
+RIGHTS = {
+    "version": "org.libvirt.api.connect.getattr",
+    "capabilities": "org.libvirt.api.connect.read",
+    "hostname": "org.libvirt.api.connect.getattr",
+    "domain-capabilities": "org.libvirt.api.connect.write",
+    "domains": "org.libvirt.api.connect.search-domains and org.libvirt.api.domain.read",
+    "domain-xml": "org.libvirt.api.domain.read",
+    "migratable-xml": "org.libvirt.api.domain.read",
+    "domain-jobs": "org.libvirt.api.domain.read",
+    "networks": "org.libvirt.api.connect.search-networks and org.libvirt.api.network.read",
+    "nwfilters": "org.libvirt.api.connect.search-nwfilters and org.libvirt.api.nwfilter.read",
+    "pools": "org.libvirt.api.connect.search-storage-pools and org.libvirt.api.storage-pool.read",
+    "pool-volumes": "org.libvirt.api.storage-pool.search-storage-vols",
+    "volume": "org.libvirt.api.storage-vol.read",
+    "secrets": "org.libvirt.api.connect.search-secrets and org.libvirt.api.secret.getattr",
+    "begin": "org.libvirt.api.domain.migrate",
+    "compare-cpu": "org.libvirt.api.connect.write",
+    "native": "org.libvirt.api.connect.write",
+}
+# To connect at all and not only to read: polkit, or the owner and group of libvirtd's socket.
+CONNECT = "org.libvirt.unix.manage, or libvirtd's unix_sock_group"
+UNWELCOME = {
+    libvirt.VIR_ERR_ACCESS_DENIED,
+    libvirt.VIR_ERR_AUTH_FAILED,
+    libvirt.VIR_ERR_AUTH_CANCELLED,
+    libvirt.VIR_ERR_AUTH_UNAVAILABLE,
+}
+# Guests whose Begin waits, be it for a job that another holds (30 s), hold up nobody else.
+BEGIN = "begin"
+# virConnectDomainXMLToNative: the form that the QEMU driver alone knows.
+NATIVE = "qemu-argv"
 
 # virDomainJobOperation
 OPERATIONS = {
@@ -114,8 +147,12 @@ class Libvirtd:
     def ask(self, question: str, arguments: tuple[str, ...]) -> str:
         """The raw answer. Asked once more when the connection turns out to be lost."""
         answer = QUESTIONS[question]
-        told = refusal if question in ABOUT_A_GUEST else sentence
         within_s = PROBING_WITHIN_S if question in PROBING else WITHIN_S
+
+        def told(error: libvirt.libvirtError) -> SourceError:
+            if lacks := right_lacking(error, question):
+                return Unreadable(lacks)
+            return refusal(error) if question in ABOUT_A_GUEST else sentence(error)
 
         def put() -> str:
             try:
@@ -128,7 +165,8 @@ class Libvirtd:
             except libvirt.libvirtError as error:
                 raise told(error) from error
 
-        return self._patience.ask("libvirtd", within_s, put)
+        whom = f"libvirt about guest {arguments[0]}" if question == BEGIN else "libvirtd"
+        return self._patience.ask(whom, within_s, put)
 
     def _put(self, answer: Callable[..., str], arguments: tuple[str, ...]) -> str:
         return answer(self._open(), *arguments)
@@ -184,6 +222,17 @@ def words(error: libvirt.libvirtError) -> str:
     return str(error.get_error_message() or error)
 
 
+def right_lacking(error: libvirt.libvirtError, question: str) -> str:
+    """What the agent would need to be answered; empty when it is not for want of a right."""
+    match error.get_error_code():
+        case libvirt.VIR_ERR_OPERATION_DENIED:
+            return f"the agent needs a read-write connection to libvirt: {words(error)}"
+        case libvirt.VIR_ERR_ACCESS_DENIED:
+            return f"the agent needs the right {RIGHTS[question]}: {words(error)}"
+        case _:
+            return ""
+
+
 def sentence(error: libvirt.libvirtError) -> SourceError:
     """An absence or a refusal is an answer; anything else leaves the question open."""
     code = error.get_error_code()
@@ -202,11 +251,17 @@ def refusal(error: libvirt.libvirtError) -> SourceError:
     code = error.get_error_code()
     if code in TRANSIENT or code is None:
         return Unreadable(f"libvirt: {words(error)}")
-    if code == libvirt.VIR_ERR_NO_SUPPORT:
+    if code == libvirt.VIR_ERR_NO_SUPPORT or _is_of_another_driver(error):
         return Impossible(words(error))
     if code == libvirt.VIR_ERR_NO_DOMAIN:
         return Absent(words(error))
     return LibvirtRefused(words(error), code, error.get_error_domain())
+
+
+def _is_of_another_driver(error: libvirt.libvirtError) -> bool:
+    """Xen's and others refuse the form of the command line, whatever the guest."""
+    code, said = error.get_error_code(), words(error)
+    return bool(code == libvirt.VIR_ERR_INVALID_ARG and NATIVE in said and "config type" in said)
 
 
 def unreached(error: libvirt.libvirtError) -> SourceError:
@@ -214,6 +269,8 @@ def unreached(error: libvirt.libvirtError) -> SourceError:
     sentence = f"libvirtd cannot be reached: {words(error)}"
     if error.get_int1() in (errno.ENOENT, errno.ECONNREFUSED):
         return Refused(sentence)
+    if error.get_int1() == errno.EACCES or error.get_error_code() in UNWELCOME:
+        return Unreadable(f"the agent needs the right {CONNECT}: {sentence}")
     return Unreadable(sentence)
 
 
@@ -395,6 +452,12 @@ def _compare_cpu(
     return ""
 
 
+def _native(connection: Any, xml: str) -> str:
+    """Whether it can be written; the command line itself is nobody's business."""
+    connection.domainXMLToNative(NATIVE, xml, 0)
+    return ""
+
+
 QUESTIONS: dict[str, Callable[..., str]] = {
     "version": _version,
     "capabilities": _capabilities,
@@ -412,4 +475,5 @@ QUESTIONS: dict[str, Callable[..., str]] = {
     "secrets": _secrets,
     "begin": _begin,
     "compare-cpu": _compare_cpu,
+    "native": _native,
 }
