@@ -11,17 +11,20 @@ from virt_preflight.agent.families.machine import (
     HostKvm,
     HostModel,
     MachineAnswer,
+    RawArguments,
     SeenEmulator,
     architecture_unsupported,
     emulator_absent,
     emulator_broken,
     emulator_refused,
+    guest_arguments,
     guest_machine,
     guest_vcpus,
     host_kvm,
     kvm_absent,
     kvm_forbidden,
     machine_answer,
+    raw_arguments,
     read_capabilities,
     seen_capabilities,
     seen_emulator,
@@ -359,3 +362,32 @@ def test_more_vcpus_than_the_machine_can_have_are_too_many() -> None:
 
 def test_as_many_vcpus_as_the_machine_can_have_are_fine() -> None:
     assert not list(too_many_vcpus(GuestVcpus(maximum=288), read_capabilities(DOCUMENT)))
+
+
+def told_to_qemu(inside: str) -> RawArguments | None:
+    return guest_arguments(
+        read_domain(
+            "<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>g</name>"
+            f"{inside}</domain>"
+        )
+    )
+
+
+def test_what_is_said_to_qemu_past_libvirt_was_looked_at_by_nobody() -> None:
+    told = told_to_qemu(
+        "<qemu:commandline><qemu:arg value='-device'/><qemu:arg value='edu'/>"
+        "<qemu:env name='X' value='1'/></qemu:commandline>"
+        "<qemu:override><qemu:device alias='net0'/></qemu:override>"
+    )
+    assert told is not None
+    raw, overridden = raw_arguments(told)
+    assert isinstance(raw, Problem)
+    assert raw.found == "-device edu 1"
+    assert isinstance(overridden, Problem)
+    assert overridden.subject == "<qemu:override>"
+
+
+def test_a_guest_that_leaves_its_qemu_to_libvirt_says_nothing_past_it() -> None:
+    assert told_to_qemu("<qemu:commandline/>") is None
+    assert told_to_qemu("<commandline><arg value='x'/></commandline>") is None
+    assert not list(raw_arguments(RawArguments(arguments=())))

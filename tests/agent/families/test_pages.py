@@ -14,9 +14,11 @@ from virt_preflight.agent.families.pages import (
     guest_pages,
     host_pages,
     no_mount,
+    not_whole,
     smaller_than_a_page,
     too_few_free,
 )
+from virt_preflight.agent.families.versions import HostVersions
 from virt_preflight.agent.report import Severity
 from virt_preflight.agent.sources import FileStat
 
@@ -282,3 +284,30 @@ def test_memory_smaller_than_a_page_is_refused() -> None:
 
 def test_memory_of_many_pages_is_fine() -> None:
     assert not list(smaller_than_a_page(guest(4), HOST))
+
+
+def qemu(version: int) -> HostVersions:
+    return HostVersions(libvirt=11_003_000, qemu=version)
+
+
+def test_a_newer_qemu_refuses_a_part_of_a_page() -> None:
+    odd = GuestPages(needs=(PageNeed(page_kib=2048, memory_kib=65 * 1024),))
+    (problem,) = not_whole(odd, HOST, qemu(10_000_008))
+    assert problem == Problem(
+        subject="guest memory",
+        wanted="a multiple of 2048 KiB",
+        found="66560 KiB with QEMU 10.0.8",
+    )
+    (left,) = not_whole(
+        replace(odd, needs=(replace(odd.needs[0], page_kib=0),)), HOST, qemu(8_002_000)
+    )
+    assert isinstance(left, CouldNotTell)
+
+
+def test_whole_pages_or_an_older_qemu_are_fine() -> None:
+    odd = GuestPages(needs=(PageNeed(page_kib=2048, memory_kib=65 * 1024),))
+    assert not list(not_whole(odd, HOST, qemu(7_002_022)))
+    assert not list(not_whole(guest(4), HOST, qemu(10_000_008)))
+    # Less than a page is another fault.
+    tiny = GuestPages(needs=(PageNeed(page_kib=1048576, memory_kib=65 * 1024),))
+    assert not list(not_whole(tiny, HOST, qemu(10_000_008)))

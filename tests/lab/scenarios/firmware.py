@@ -13,6 +13,8 @@ CODE, VARS = f"{PLACE}/CODE.fd", f"{PLACE}/VARS.fd"
 HAVE_CODE = faults.copied(f"{OVMF}/OVMF_CODE_4M.fd", CODE)
 HAVE_VARS = faults.copied(f"{OVMF}/OVMF_VARS_4M.fd", VARS)
 KERNEL, INITRD = f"{PLACE}/vmlinuz", f"{PLACE}/initrd"
+BLOB = f"{PLACE}/blob"
+FW_CFG = f"<sysinfo type='fwcfg'><entry name='opt/org.lab/blob' file='{BLOB}'/></sysinfo>"
 TPM = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
 
 
@@ -132,4 +134,12 @@ SCENARIOS: tuple[Scenario, ...] = (
         ),
         checks=("firmware.other-content",),
     ),
+    fails(
+        "fw-cfg-absent",
+        "firmware.missing",
+        guest=guest(top=FW_CFG),
+        on_source=(faults.file(BLOB),),
+        says=f"{BLOB}: No such file or directory",
+    ),
+    migrates("fw-cfg", guest=guest(top=FW_CFG), **both(faults.file(BLOB))),
 )

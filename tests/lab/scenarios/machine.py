@@ -60,4 +60,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         on_destination=(faults.file(EMULATOR),),
         says="is not executable",
     ),
+    # Nobody knows what arguments of QEMU's own mean; these mean nothing.
+    migrates(
+        "raw-arguments",
+        guest=guest(
+            root_attributes=" xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'",
+            top="<qemu:commandline><qemu:arg value='-global'/>"
+            "<qemu:arg value='mch.extended-tseg-mbytes=16'/></qemu:commandline>",
+        ),
+        checks=("machine.raw-arguments",),
+    ),
 )

@@ -168,7 +168,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         guest=guest(memory_mib=65, cpu=NAMED, top=HUGE),
         destination="h3",
         pages=80,
-        says="",
+        says="qemu_madvise: Invalid argument",
         needs=("hugepages",),
     ),
 )

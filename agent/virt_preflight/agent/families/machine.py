@@ -19,6 +19,8 @@ from virt_preflight.agent.xml import BadXml, Element, attribute, number, parse, 
 KVM = "/dev/kvm"
 EXECUTABLE = 0o111
 WRITABLE_BY_OTHERS = 0o022
+SAID_AT_MOST = 200
+QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 # An emulator serves its own architecture and these (virQEMUCapsIsArchSupported).
 ALSO_SERVES = {"x86_64": "i686", "aarch64": "armv7l", "armv7l": "armv6l", "ppc64": "ppc64le"}
 # What libvirt says when it started the emulator to learn what it can, and that went wrong
@@ -39,6 +41,14 @@ class GuestMachine:
     architecture: str
     machine: str
     virt_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawArguments:
+    """What the guest's XML says to QEMU past libvirt (`<qemu:commandline>` and the like)."""
+
+    arguments: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +128,23 @@ class HostKvm:
     present: bool
     allowed: bool
     user: str
+
+
+@need
+def guest_arguments(domain: Domain) -> RawArguments | None:
+    """None for a guest that leaves its QEMU to libvirt, as nearly all do."""
+    commandline = [
+        (child.get("value") or child.get("name") or "")
+        for child in domain.root.findall(f"{{{QEMU_NAMESPACE}}}commandline/*")
+    ]
+    others = [
+        name
+        for name in ("override", "capabilities")
+        if domain.root.find(f"{{{QEMU_NAMESPACE}}}{name}/*") is not None
+    ]
+    if not commandline and not others:
+        return None
+    return RawArguments(arguments=tuple(commandline), others=tuple(others))
 
 
 @need
@@ -488,4 +515,30 @@ def too_many_vcpus(guest: GuestVcpus, host: SeenCapabilities) -> Problems:
             subject=f"vCPUs of {host.machine}",
             wanted=f"{guest.maximum}",
             found=f"at most {host.vcpus_maximum}",
+        )
+
+
+@check(
+    "machine.raw-arguments",
+    Severity.RISK,
+    title="arguments of QEMU's own, which nobody looked at",
+    remedy="See for yourself that the host has what they name: files, devices, ports.",
+)
+def raw_arguments(guest: RawArguments) -> Problems:
+    """libvirt hands `<qemu:commandline>` to QEMU as it is, and so what it needs is not known.
+
+    Nor is whether the device or the setting migrates at all: that shows when it does.
+    """
+    if guest.arguments:
+        said = " ".join(guest.arguments)
+        yield Problem(
+            subject="<qemu:commandline>",
+            wanted="devices and settings that libvirt knows",
+            found=said if len(said) <= SAID_AT_MOST else f"{said[:SAID_AT_MOST]}...",
+        )
+    for name in guest.others:
+        yield Problem(
+            subject=f"<qemu:{name}>",
+            wanted="devices and settings that libvirt knows",
+            found="some that it is told of",
         )

@@ -11,6 +11,7 @@ from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.fact import Pace, have, need
 from virt_preflight.agent.families.daemon import QemuConf
 from virt_preflight.agent.families.memory.guest import Backing, ram_blocks
+from virt_preflight.agent.families.versions import HostVersions, written
 from virt_preflight.agent.report import Severity
 from virt_preflight.agent.sources import Absent, Source, Unreadable
 from virt_preflight.agent.xml import attribute
@@ -19,6 +20,9 @@ NODES = "/sys/devices/system/node"
 POOLS = "/sys/kernel/mm/hugepages"
 # qemuHugepageMakeBasedir: libvirtd makes it in each mount that it finds when it starts.
 LIBVIRTS_OWN = "libvirt/qemu"
+# QEMU since 9.1 refuses a part of a page (backends/hostmem.c); 7.2 was seen to round up. Of those
+# in between some fail at another place: "Couldn't set property 'dump' on 'memory-backend-file'".
+ROUNDING_QEMU, STRICT_QEMU = 7_002_999, 9_001_000
 # So many sets of cells are looked at in all their unions.
 SETS_AT_MOST = 8
 
@@ -316,3 +320,30 @@ def smaller_than_a_page(guest: GuestPages, host: HostPages) -> Problems:
                 wanted=f"pages of at most {part.memory_kib} KiB",
                 found=f"pages of {page_kib} KiB",
             )
+
+
+@check(
+    "pages.not-whole",
+    Severity.BLOCKER,
+    title="memory is no whole number of pages",
+    remedy="Give the guest a multiple of the page size and power it off and on, or choose a host "
+    "with an older QEMU.",
+)
+def not_whole(guest: GuestPages, host: HostPages, versions: HostVersions) -> Problems:
+    """An older QEMU rounds the last page up by itself, a newer one does not start.
+
+    Error: "backend 'memory-backend-file' memory size must be multiple of 2 MiB" (QEMU).
+    """
+    for part in guest.needs:
+        page_kib = part.page_kib or host.default_kib
+        if not page_kib or part.memory_kib % page_kib == 0 or part.memory_kib < page_kib:
+            continue
+        if versions.qemu >= STRICT_QEMU:
+            yield Problem(
+                subject=part.subject,
+                wanted=f"a multiple of {page_kib} KiB",
+                found=f"{part.memory_kib} KiB with QEMU {written(versions.qemu)}",
+            )
+        elif versions.qemu > ROUNDING_QEMU:
+            why = f"{part.memory_kib} KiB in pages of {page_kib} KiB: not every QEMU rounds up"
+            yield CouldNotTell(subject=part.subject, why=why)
