@@ -227,3 +227,19 @@ def test_a_proxy_for_the_way_out_is_not_used(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     assert why(ask("no-such-host.invalid:50551")) == "name does not resolve"
+
+
+@pytest.mark.parametrize(
+    ("details", "step"),
+    [
+        (
+            "no answer from libvirtd within 2 s",
+            "See why libvirtd does not answer on h1 (systemctl status libvirtd virtqemud).",
+        ),
+        ("busy", ""),
+    ],
+)
+def test_trouble_that_an_operator_can_do_something_about_says_what(details: str, step: str) -> None:
+    answer = answer_to(Fails(grpc.StatusCode.UNAVAILABLE, details))
+    assert isinstance(answer, Unreached)
+    assert answer.next_step == step

@@ -46,6 +46,8 @@ UNREACHED = (
     ("Connection reset", "connection reset", REACH),
     ("Socket closed", "connection lost", REACH),
 )
+# Where the agent itself says that it is its libvirtd that does not answer.
+LIBVIRTD = "See why libvirtd does not answer on {name} (systemctl status libvirtd virtqemud)."
 
 
 class Agents:
@@ -162,11 +164,11 @@ def _explained(at: FleetHost, call: Call[T], error: grpc.aio.AioRpcError) -> Hea
 
 
 def _unreached(host: FleetHost, details: str) -> Unreached:
-    for part, meaning, next_step in UNREACHED:
-        if part in details:
-            step = next_step.format(name=host.name, address=host.address)
-            return Unreached(host=host.name, why=meaning, next_step=step)
-    return Unreached(host=host.name, why=f"unavailable: {one_line(details)}")
+    own_words = (f"unavailable: {one_line(details)}", LIBVIRTD if "libvirtd" in details else "")
+    known = ((meaning, step) for part, meaning, step in UNREACHED if part in details)
+    why, step = next(known, own_words)
+    next_step = step.format(name=host.name, address=host.address)
+    return Unreached(host=host.name, why=why, next_step=next_step)
 
 
 def _upgrade(host: FleetHost) -> str:

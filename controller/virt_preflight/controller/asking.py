@@ -88,9 +88,7 @@ async def ask_for_checks(asker: Asker) -> Catalogue:
     """The list of whichever agent answers first: all agents of a fleet know much the same."""
     answer = await _first_to_list_checks(asker)
     if not isinstance(answer, Heard):
-        next_step = next((one.next_step for one in answer if one.next_step), "")
-        said = f"no agent lists its checks: {told(answer)}"
-        raise CannotRunError(f"{said}. {next_step}" if next_step else said)
+        raise CannotRunError(f"no agent lists its checks: {told(answer)}{_first_step(answer)}")
     return Catalogue(host=answer.host, checks=answer.said)
 
 
@@ -245,7 +243,12 @@ def _nowhere(name: str, silent: Sequence[Silent], question: Question) -> str:
         return f"{question.from_host} has no guest {name}"
     if not silent:
         return f"no host has a guest {name}"
-    return f"no host that answered has a guest {name}; {told(silent)}"
+    return f"no host that answered has a guest {name}; {told(silent)}{_first_step(silent)}"
+
+
+def _first_step(silent: Sequence[Silent]) -> str:
+    """One sentence more: what can be done about the first of them."""
+    return next((f". {one.next_step}" for one in silent if one.next_step), "")
 
 
 def _several(name: str, homes: Sequence[Home]) -> str:
