@@ -30,6 +30,7 @@ from virt_preflight.agent.residents import Resident
 from virt_preflight.v1 import agent_pb2, guest_pb2, report_pb2
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 VERDICTS = {
     Verdict.CLEAR: report_pb2.VERDICT_CLEAR,
@@ -315,17 +316,7 @@ def rehearsal_message(found: Hearing) -> agent_pb2.Rehearsal:
     """What was heard in a rehearsal, for the way to the destination's agent."""
     return agent_pb2.Rehearsal(
         findings=[
-            report_pb2.Finding(
-                check=said.check,
-                side=SIDES[said.problem.side or Side.EITHER],
-                phase=PHASES[said.problem.phase or Phase.PREPARE],
-                depth=DEPTHS[said.problem.depth],
-                subject=said.problem.subject,
-                wanted=said.problem.wanted,
-                found=said.problem.found,
-                libvirt_error=said.problem.libvirt_error,
-            )
-            for said in found.said
+            agent_pb2.RehearsalFinding(finding=_said(said), alike=said.alike) for said in found.said
         ],
         doubt=found.doubt,
         impossible=found.impossible,
@@ -344,16 +335,9 @@ def rehearsal(message: agent_pb2.Rehearsal) -> Hearing:
         depth=Depth.REHEARSAL,
         said=tuple(
             Said(
-                check=one.check,
-                problem=Problem(
-                    subject=one.subject,
-                    wanted=one.wanted,
-                    found=one.found,
-                    side=_named(SIDES, one.side, Side.DESTINATION),
-                    phase=_named(PHASES, one.phase, Phase.PREPARE),
-                    depth=Depth.REHEARSAL,
-                    libvirt_error=one.libvirt_error,
-                ),
+                check=one.finding.check,
+                problem=_problem(one.finding),
+                alike=tuple(one.alike),
             )
             for one in message.findings
         ),
@@ -365,6 +349,37 @@ def rehearsal(message: agent_pb2.Rehearsal) -> Hearing:
     )
 
 
-def _named(names: Mapping[T, int], number: int, otherwise: T) -> T:
+def _said(said: Said) -> report_pb2.Finding:
+    problem = said.problem
+    return report_pb2.Finding(
+        check=said.check,
+        # The check has its own.
+        severity=report_pb2.SEVERITY_UNSPECIFIED
+        if problem.severity is None
+        else SEVERITIES[problem.severity],
+        side=SIDES[problem.side or Side.EITHER],
+        phase=PHASES[problem.phase or Phase.PREPARE],
+        depth=DEPTHS[problem.depth],
+        subject=problem.subject,
+        wanted=problem.wanted,
+        found=problem.found,
+        libvirt_error=problem.libvirt_error,
+    )
+
+
+def _problem(message: report_pb2.Finding) -> Problem:
+    return Problem(
+        subject=message.subject,
+        wanted=message.wanted,
+        found=message.found,
+        severity=_named(SEVERITIES, message.severity, None),
+        side=_named(SIDES, message.side, Side.DESTINATION),
+        phase=_named(PHASES, message.phase, Phase.PREPARE),
+        depth=Depth.REHEARSAL,
+        libvirt_error=message.libvirt_error,
+    )
+
+
+def _named(names: Mapping[T, int], number: int, otherwise: D) -> T | D:
     """Our word for it; `otherwise` for what is not given or has no name here."""
     return next((name for name, wired in names.items() if wired == number), otherwise)

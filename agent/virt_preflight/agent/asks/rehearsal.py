@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
+from secrets import token_hex
 from urllib.parse import urlsplit
 
-from virt_preflight.agent.asks.flags import destination_flags, parameters_of, rehearsal_flags
+from virt_preflight.agent.asks.flags import (
+    destination_flags,
+    parameters_of,
+    refused_in_perform,
+    rehearsal_flags,
+)
 from virt_preflight.agent.asks.readback import lost
 from virt_preflight.agent.asks.refusals import said_of
 from virt_preflight.agent.asks.rehearsal_xml import rewritten
@@ -18,7 +24,16 @@ from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.report import Phase, Side
 from virt_preflight.agent.residents import Resident
 from virt_preflight.agent.sources import Impossible, Source, SourceError
-from virt_preflight.agent.sources.rehearsing import Played, Refusal, Rehearser, Script, Step, Way
+from virt_preflight.agent.sources.rehearsing import (
+    Parameters,
+    Played,
+    Refusal,
+    Rehearser,
+    Script,
+    Step,
+    Way,
+    Whole,
+)
 
 ASK = "the rehearsal"
 PREPARED: Part = (Side.DESTINATION, Phase.PREPARE)
@@ -91,10 +106,7 @@ def script_of(
 ) -> Script:
     """What is played: the true guest, with the flags and parameters of the real migration."""
     flags = rehearsal_flags(options)
-    parameters = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in parameters_of(options).items()
-    }
+    parameters = frozen(parameters_of(options))
     arrives_as = options.dname or guest.name
     return Script(
         uuid=guest.uuid,
@@ -104,10 +116,26 @@ def script_of(
         begin_parameters=parameters,
         prepare_flags=int(destination_flags(flags)),
         prepare_parameters={**parameters, "destination_name": arrives_as},
+        whole=whole_of(options),
+        only_whole="a tunnel is made by the two libvirtds" if options.tunnelled else "",
         rewritten=partial(rewritten, keep_owner_of=frozenset(keep_owner_of)),
         lost=lost,
         address=partial(address_of, asked=options.migrateuri),
     )
+
+
+def whole_of(options: MigrationOptions) -> Whole:
+    """With a token of its own, so that no other error can be taken for it."""
+    token = f"DRY-RUN-REACHED-PERFORM-{token_hex(8)}"
+    flags, parameters = refused_in_perform(options, token)
+    return Whole(flags=int(flags), parameters=frozen(parameters), token=token)
+
+
+def frozen(given: Mapping[str, str | int | list[str]]) -> Parameters:
+    """Lists as tuples."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
 
 
 def address_of(uri: str, asked: str = "") -> tuple[str, int] | None:

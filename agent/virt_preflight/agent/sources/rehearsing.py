@@ -25,6 +25,16 @@ class Step(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """A whole migration that ends where Perform begins: for a libvirt without single phases."""
+
+    flags: int
+    parameters: Parameters
+    # What the error must name if it is to be the one that was meant.
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
     """All that a rehearsal goes by. Flags and parameters are libvirt's own (see asks/flags.py)."""
 
@@ -36,6 +46,9 @@ class Script:
     begin_parameters: Parameters
     prepare_flags: int
     prepare_parameters: Parameters
+    whole: Whole
+    # The single phases cannot show what is asked for, as with a tunnel.
+    only_whole: str
     # The XML of Begin as the destination gets it. It holds secrets: it stays in this process.
     rewritten: Callable[[bytes], bytes]
     # What of the XML that was sent the destination does not have: (sent, read back).
@@ -67,8 +80,6 @@ class Played:
 
     refusal: Refusal | None = None
     lost: tuple[str, ...] = ()
-    # Why the XML was not read back; empty when it was.
-    unread: str = ""
     way: Way = Way.NOT_TRIED
     # Where to, and in what words it ended there.
     way_to: str = ""

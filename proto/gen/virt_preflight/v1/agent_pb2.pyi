@@ -230,9 +230,7 @@ class Rehearsal(_message.Message):
     impossible: _builtins.str
     """It cannot or must not be rehearsed: why. The answer is then a shallower one."""
     @_builtins.property
-    def findings(self) -> _containers.RepeatedCompositeFieldContainer[_report_pb2.Finding]:
-        """Their severity, title and remedy are left to the destination's agent, which knows the checks."""
-
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RehearsalFinding]: ...
     @_builtins.property
     def settled(self) -> _containers.RepeatedScalarFieldContainer[_report_pb2.Phase.ValueType]:
         """Phases that the destination went through without a word."""
@@ -240,7 +238,7 @@ class Rehearsal(_message.Message):
     def __init__(
         self,
         *,
-        findings: _abc.Iterable[_report_pb2.Finding] | None = ...,
+        findings: _abc.Iterable[Global___RehearsalFinding] | None = ...,
         doubt: _builtins.str = ...,
         impossible: _builtins.str = ...,
         settled: _abc.Iterable[_report_pb2.Phase.ValueType] | None = ...,
@@ -252,6 +250,36 @@ class Rehearsal(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Rehearsal: _TypeAlias = Rehearsal  # noqa: Y015
+
+@_typing.final
+class RehearsalFinding(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINDING_FIELD_NUMBER: _builtins.int
+    ALIKE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def finding(self) -> _report_pb2.Finding:
+        """Its title and remedy, and its severity where it has none, are left to the destination's agent,
+        which knows the checks.
+        """
+
+    @_builtins.property
+    def alike(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other checks whose fault libvirt tells in the same words."""
+
+    def __init__(
+        self,
+        *,
+        finding: _report_pb2.Finding | None = ...,
+        alike: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finding", b"finding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alike", b"alike", "finding", b"finding"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RehearsalFinding: _TypeAlias = RehearsalFinding  # noqa: Y015
 
 @_typing.final
 class AttendRehearsalRequest(_message.Message):
