@@ -237,6 +237,14 @@ ALLOWED = (
         sides=("destination",),
     ),
     Allowed(
+        why="libvirt takes a medium out that is not there and need not be",
+        depths=DEEP,
+        kind="event",
+        name=rf"\d+ disk_change {IT}",
+        ways=("new",),
+        sides=("destination",),
+    ),
+    Allowed(
         why="libvirt loses sight of a QEMU that ends while it starts, which is what is tried",
         depths=DEEP,
         kind="event",

@@ -10,10 +10,10 @@ import fcntl
 import json
 import logging
 import os
-import re
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import libvirt
 
 from virt_preflight.agent.sources import Impossible, SourceError, Unreadable
 from virt_preflight.agent.sources.live import entrypoints
+from virt_preflight.agent.sources.live.clearing import clear, is_standin
 from virt_preflight.agent.sources.live.libvirtd import (
     KEEPALIVE_COUNT,
     KEEPALIVE_INTERVAL_S,
@@ -38,14 +39,9 @@ WITHIN_S = 12.0
 ASKED = "the trial of a stand-in"
 # Which acts are under way, so that the next agent can clear up after a killed one.
 NOTES = Path("/run/virt-preflight")
-NAME = re.compile(re.escape(STANDIN) + r"[0-9a-f]{8}")
-UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# libvirtd ends a guest in 0.2 s, and kills it after 15 (virProcessKillPainfully).
-GONE_WITHIN_S = 20.0
-# What libvirt leaves of any guest that ever started, by its name.
-LOGS = ("/var/log/libvirt/qemu/{name}.log", "/var/log/swtpm/libvirt/qemu/{name}-swtpm.log")
-# Of an emulated TPM, by the guest's UUID.
-TPM_STATE = "/var/lib/libvirt/swtpm/{uuid}"
+# After what was cut short it is looked for so often and so long: ten minutes.
+SWEEP_EVERY_S = 2.0
+SWEEPS = 300
 
 
 class LiveStage:
@@ -55,6 +51,7 @@ class LiveStage:
         self._uri = uri
         self._patience = patience
         self._turn = threading.Lock()
+        self._sweeping = threading.Lock()
 
     def trial(self, act: Act) -> bytes:
         """Prepare, look, Finish cancelled."""
@@ -65,35 +62,56 @@ class LiveStage:
         return self._play(act, _created)
 
     def tidy(self) -> None:
-        """After acts whose agent was killed; those of an agent that lives are locked."""
+        """In a thread of its own: libvirtd may hang, and nobody has to wait for that."""
         with suppress(OSError):
             NOTES.mkdir(mode=0o700, exist_ok=True)
-        for note in sorted(NOTES.glob(f"{STANDIN}*")):
-            with suppress(OSError, ValueError, KeyError, TypeError), note.open("r+") as opened:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                noted = json.load(opened)
-                name, uuid, files = note.name, str(noted["uuid"]), [*map(str, noted["files"])]
-                if not self._runs(name):
-                    clear(name, uuid, files)
-                    note.unlink()
-                    logging.info("cleared up after %s, whose agent had ended", name)
+        if not self._sweeping.acquire(blocking=False):
+            return  # somebody sweeps already
+        threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
+
+    def _sweep(self) -> None:
+        """Until no note is left, or for a while: then the next trial begins anew."""
+        try:
+            for _ in range(SWEEPS):
+                for note in left_notes():
+                    self._sweep_up(note)
+                if not left_notes():
+                    return
+                time.sleep(SWEEP_EVERY_S)
+        finally:
+            self._sweeping.release()
+
+    def _sweep_up(self, note: Path) -> None:
+        """One act that nobody plays any more; one that somebody plays is locked."""
+        with suppress(OSError, ValueError, KeyError, TypeError), note.open("r+") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            text = opened.read()
+            if not text:
+                note.unlink()  # killed before it began
+                return
+            noted = json.loads(text)
+            uuid, files = str(noted["uuid"]), [*map(str, noted["files"])]
+            # Twice: a libvirtd that wakes up goes on with what it was asked before it sees that
+            # whoever asked is gone.
+            for _ in range(2):
+                if self._runs(note.name):
+                    return
+                time.sleep(SWEEP_EVERY_S)
+            clear(note.name, uuid, files)
+            note.unlink()
+            logging.info("cleared up after %s, which had been cut short", note.name)
 
     def _runs(self, name: str) -> bool:
         """Also when nobody can tell."""
-        run_event_loop()
         try:
-            connection = libvirt.open(self._uri)
-        except libvirt.libvirtError:
+            with _connected(self._uri) as connection:
+                return not _is_gone(connection, name)
+        except SourceError:
             return True
-        try:
-            return not _is_gone(connection, name)
-        finally:
-            connection.close()
 
     def _play(self, act: Act, scene: Callable[[Any, Act], bytes]) -> bytes:
         """One act at a time. Who waits no longer gets no act, or its end without him."""
-        if not NAME.fullmatch(act.name) or not UUID.fullmatch(act.uuid):
-            raise ValueError(f"{act.name!r} is no stand-in")
+        assert is_standin(act.name, act.uuid), "only a stand-in is played, never a guest"
         if not self._turn.acquire(timeout=min(WITHIN_S, self._patience.left_s())):
             raise Unreadable("another trial is under way on this host")
         ticket = _Ticket(self._turn)
@@ -113,6 +131,8 @@ class LiveStage:
                     _end(connection, act.name)
         finally:
             ticket.done()
+            if left_notes():
+                self.tidy()
 
 
 class _Ticket:
@@ -217,7 +237,7 @@ def _end(connection: Any, name: str) -> None:
 
 @contextmanager
 def _noted(act: Act) -> Iterator[None]:
-    """Written down beforehand, cleared up afterwards."""
+    """Written down beforehand, cleared up afterwards; where libvirtd went away, later."""
     try:
         NOTES.mkdir(mode=0o700, exist_ok=True)
         # Nobody else's folder: what stands there is removed by a later agent.
@@ -232,42 +252,23 @@ def _noted(act: Act) -> Iterator[None]:
         fcntl.flock(opened, fcntl.LOCK_EX)
         os.write(opened, json.dumps({"uuid": act.uuid, "files": act.files}).encode())
         yield
-    finally:
-        clear(act.name, act.uuid, act.files)
-        note.unlink(missing_ok=True)
-        os.close(opened)
-
-
-def clear(name: str, uuid: str, files: Sequence[str]) -> None:
-    """Remove what came to be with a stand-in: only what is called after it, and no links' ends."""
-    if not NAME.fullmatch(name) or not UUID.fullmatch(uuid):
-        raise ValueError(f"{name!r} is no stand-in")
-    for path in (*files, *(log.format(name=name) for log in LOGS)):
-        if os.path.basename(path).startswith(name):
-            # A directory of that name is nobody's of ours: unlink(2) refuses it.
-            with suppress(OSError):
-                os.unlink(path)
-    with suppress(OSError):
-        _remove_tree(TPM_STATE.format(uuid=uuid))
-
-
-def _remove_tree(path: str) -> None:
-    """A TPM's folder holds one folder for its version, and that holds files."""
-    with _opened_folder(path, None) as above:
-        for inner in os.listdir(above):
-            with suppress(OSError), _opened_folder(inner, above) as folder:
-                for name in os.listdir(folder):
-                    with suppress(OSError):
-                        os.unlink(name, dir_fd=folder)
-            with suppress(OSError):
-                os.rmdir(inner, dir_fd=above)
-    os.rmdir(path)
-
-
-@contextmanager
-def _opened_folder(path: str, above: int | None) -> Iterator[int]:
-    opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
-    try:
-        yield opened
+    except Unreadable:
+        # libvirtd may go on without us: its files are cleared when it is seen to be done.
+        raise
+    except BaseException:
+        _cross_out(note, act)
+        raise
+    else:
+        _cross_out(note, act)
     finally:
         os.close(opened)
+
+
+def _cross_out(note: Path, act: Act) -> None:
+    clear(act.name, act.uuid, act.files)
+    note.unlink(missing_ok=True)
+
+
+def left_notes() -> list[Path]:
+    """Of all acts that were not seen to their end, those under way among them."""
+    return sorted(NOTES.glob(f"{STANDIN}*"))

@@ -1,0 +1,57 @@
+"""Removes what a stand-in left on this host: files of its own name, the TPM of its own UUID."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from virt_preflight.agent.sources.stage import STANDIN
+
+NAME = re.compile(re.escape(STANDIN) + r"[0-9a-f]{8}")
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# What libvirt leaves of any guest that ever started, by its name.
+LOGS = ("/var/log/libvirt/qemu/{name}.log", "/var/log/swtpm/libvirt/qemu/{name}-swtpm.log")
+# Of an emulated TPM, by the guest's UUID.
+TPM_STATE = "/var/lib/libvirt/swtpm/{uuid}"
+
+
+def is_standin(name: str, uuid: str) -> bool:
+    """Whether somebody of that name is one of ours, and no guest."""
+    return NAME.fullmatch(name) is not None and UUID.fullmatch(uuid) is not None
+
+
+def clear(name: str, uuid: str, files: Sequence[str]) -> None:
+    """Remove what came to be with it: only what is called after it, and no link's other end."""
+    if not is_standin(name, uuid):
+        raise ValueError(f"{name!r} is no stand-in")
+    for path in (*files, *(log.format(name=name) for log in LOGS)):
+        if os.path.basename(path).startswith(name):
+            # A directory of that name is nobody's of ours: unlink(2) refuses it.
+            with suppress(OSError):
+                os.unlink(path)
+    with suppress(OSError):
+        _remove_tree(TPM_STATE.format(uuid=uuid))
+
+
+def _remove_tree(path: str) -> None:
+    """A TPM's folder holds one folder for its version, and that holds files."""
+    with _opened_folder(path, None) as above:
+        for inner in os.listdir(above):
+            with suppress(OSError), _opened_folder(inner, above) as folder:
+                for name in os.listdir(folder):
+                    with suppress(OSError):
+                        os.unlink(name, dir_fd=folder)
+            with suppress(OSError):
+                os.rmdir(inner, dir_fd=above)
+    os.rmdir(path)
+
+
+@contextmanager
+def _opened_folder(path: str, above: int | None) -> Iterator[int]:
+    opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
