@@ -56,15 +56,15 @@ Exit codes:
 """
 
 DEPTHS = """\b
-Depths, each with all of those before it:
+Depths, each further than the one before:
   facts      what the agents know of their hosts
   libvirt    libvirt's own answers, as far as it gives them without an effect
   trial      every destination starts a small stand-in of the guest, paused,
-             and ends it at once: hooks run, tens of MiB are taken meanwhile
-  rehearsal  every destination prepares for the guest itself, one after
-             another, and calls it off: a QEMU starts there, hooks run, huge
-             pages and locked memory are taken meanwhile
-The first two leave no trace on any host, the others no lasting one.
+             and ends it at once: tens of MiB are taken meanwhile, hooks run
+  rehearsal  the destinations prepare for the guest itself, one after another,
+             and call it off: a QEMU starts there, huge pages and locked
+             memory are taken meanwhile; where there are hooks, with --allow
+The first two have no effect on any host; of the others lines in logs stay.
 """
 
 
