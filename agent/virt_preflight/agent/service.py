@@ -229,7 +229,8 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         domain = _domain(request.guest, 0, options)
         origin = wire.origin(request.guest.origin) if request.guest.HasField("origin") else None
         question = self.store.question(given(domain, self.policy, options, origin), 0.0)
-        return attend(question, domain, options, origin, wire.asked(request.questions).allow)
+        allow = wire.asked(request.questions).allow
+        return attend(question, domain, options, origin, allow, self.rehearsing.broom)
 
     def _tidy(self, noted: Notes) -> Tidied:
         assert self.rehearsing is not None, "it attended"

@@ -73,12 +73,13 @@ def asked(
     origin: GuestOrigin | None = ORIGIN,
     uuid: str = f"<uuid>{UUID}</uuid>",
     os: str = "",
+    broom: FakeBroom | None = None,
 ) -> Notes | str:
     xml = f"<domain type='kvm'><name>db1</name>{uuid}{os}<devices>{devices}</devices></domain>"
     domain = read_domain(xml)
     store = FactStore(source=source, catalogue=catalogue(), clock=lambda: 0.0)
     question = store.question(given(domain, Policy(), options, origin), 0.0)
-    return attend(question, domain, options, origin, frozenset(allow))
+    return attend(question, domain, options, origin, frozenset(allow), broom or FakeBroom())
 
 
 def refused(found: Notes | str) -> str:
@@ -234,6 +235,7 @@ def test_where_libvirt_gives_no_files_away_none_has_to_be_kept() -> None:
 @dataclass(kw_only=True)
 class FakeBroom:
     error: SourceError | None = None
+    attributes: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     done: list[tuple[object, ...]] = field(default_factory=list)
 
     def remove_file(self, path: str) -> None:
@@ -247,6 +249,12 @@ class FakeBroom:
 
     def give_back(self, path: str, uid: int, gid: int) -> None:
         self._do("owner", path, uid, gid)
+
+    def remembered(self, path: str) -> Mapping[str, bytes]:
+        return self.attributes.get(path, {})
+
+    def remember(self, path: str, remembered: Mapping[str, bytes]) -> None:
+        self._do("remember", path, remembered)
 
     def _do(self, *what: object) -> None:
         if self.error:
@@ -306,6 +314,21 @@ def test_what_was_not_there_is_removed_and_what_was_taken_given_back() -> None:
     ]
     assert len(told.done) == 6
     assert told.left == ()
+
+
+KEPT = {"/srv/c.img": {"trusted.libvirt.security.dac": b"+0:+0"}}
+
+
+def test_whose_a_disk_was_is_noted_and_written_down_again() -> None:
+    disk = DISK.replace("/srv/a.img", "/srv/c.img")
+    mays = {("/srv/c.img", want, "qemu"): True for want in Want}
+    there = host(stats={"/srv/c.img": like()}, mays=mays)
+    found = noted(asked(there, disk, broom=FakeBroom(attributes=KEPT)))
+    assert found.remembered == KEPT
+    lost, kept = FakeBroom(), FakeBroom(attributes=KEPT)
+    assert tidied(found, there, lost).done == ("wrote down again whose /srv/c.img is",)
+    assert lost.done == [("remember", "/srv/c.img", KEPT["/srv/c.img"])]
+    assert tidied(found, there, kept) == Tidied()
 
 
 def test_what_did_not_come_to_be_needs_nothing() -> None:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -57,6 +57,8 @@ class Notes:
     absent_volumes: tuple[tuple[str, str], ...] = ()
     # Files with an owner that libvirt may change.
     owned: Mapping[str, FileStat] = field(default_factory=dict)
+    # What libvirt has written down at them of whom they belonged to.
+    remembered: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     # The users that libvirt changes it to: QEMU's, and root when all is over.
     changed_to: frozenset[int] = frozenset({0})
 
@@ -75,12 +77,15 @@ def attend(
     options: MigrationOptions,
     origin: GuestOrigin | None,
     allow: frozenset[str],
+    broom: Broom,
 ) -> Notes | str:
     """What is there before; or why the guest must not be rehearsed towards this host."""
     try:
         for why in forbidden(question, domain, options, origin, allow):
             return why
-        return notes(question, domain, options)
+        noted = notes(question, domain, options)
+        kept = {path: broom.remembered(path) for path in noted.owned}
+        return replace(noted, remembered={path: some for path, some in kept.items() if some})
     except SourceError as error:
         return f"what is there before could not be told: {error}"
 
@@ -335,6 +340,9 @@ def _to_do(
     images += [path for pool, name in noted.absent_volumes if (path := _volume(source, pool, name))]
     for path in images:
         yield f"removed the volume {path}", "", partial(broom.remove_volume, path)
+    for path, kept in noted.remembered.items():
+        if stat_or_none(source, path) is not None and broom.remembered(path) != kept:
+            yield f"wrote down again whose {path} is", "", partial(broom.remember, path, kept)
     for path, before in noted.owned.items():
         now = stat_or_none(source, path)
         if now is None or (now.device, now.inode) != (before.device, before.inode):

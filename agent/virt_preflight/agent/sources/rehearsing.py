@@ -109,6 +109,12 @@ class Broom(Protocol):
     def remove_volume(self, path: str) -> None:
         """A storage volume, by libvirt, so that its pool knows."""
 
+    def remembered(self, path: str) -> Mapping[str, bytes]:
+        """What libvirt has written down at the file of whom it belonged to (remember_owner)."""
+
+    def remember(self, path: str, remembered: Mapping[str, bytes]) -> None:
+        """Write that down again."""
+
     def give_back(self, path: str, uid: int, gid: int) -> None:
         """Change the owner of what the path leads to."""
 

@@ -7,12 +7,13 @@ to the destination is of its own and closed at the end, which alone ends the wai
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from typing import Any
@@ -29,6 +30,9 @@ from virt_preflight.agent.sources.rehearsing import Played, Refusal, Script, Ste
 KEEPALIVE = (5, 5)
 # The kernel asks again for a connection after 1 and 3 s (tcp_syn_retries): the third is waited for.
 REACH_WITHIN_S = 3.5
+# virSecurityGetRememberedAttrName (security/security_util.c): trusted.libvirt.security.dac and
+# others; only root reads them.
+REMEMBERED = "trusted.libvirt.security."
 
 
 class Phases(Enum):
@@ -272,6 +276,31 @@ class LiveBroom:
                 here.storageVolLookupByPath(path).delete(0)
 
         self._put("libvirtd", remove)
+
+    def remembered(self, path: str) -> Mapping[str, bytes]:
+        """See Broom."""
+
+        def read() -> dict[str, bytes]:
+            try:
+                names = os.listxattr(path)
+                return {
+                    name: os.getxattr(path, name) for name in names if name.startswith(REMEMBERED)
+                }
+            except OSError as error:
+                if error.errno in (errno.ENOTSUP, errno.ENOENT):
+                    return {}
+                raise Unreadable(f"{path}: {error.strerror}") from None
+
+        return self._patience.ask(path, WITHIN_S, read)
+
+    def remember(self, path: str, remembered: Mapping[str, bytes]) -> None:
+        """See Broom."""
+
+        def write() -> None:
+            for name, value in remembered.items():
+                os.setxattr(path, name, value)
+
+        self._put(path, write)
 
     def give_back(self, path: str, uid: int, gid: int) -> None:
         """See Broom."""
