@@ -7,7 +7,7 @@ LAB := $(BIN)/python -m tests.lab
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lab-up lab-down lab-score recordings format generate constraints wheels clean
+.PHONY: help demo test lint bench lab-up lab-down lab-score lab-table recordings format generate constraints wheels clean
 
 help:
 	@echo 'make demo       show the main job: real libvirt hosts as root, recorded ones otherwise'
@@ -15,7 +15,8 @@ help:
 	@echo 'make lint       ruff, mypy --strict, import-linter, buf, spelling, generated files'
 	@echo 'make bench      measure, each figure beside its baseline of the same run'
 	@echo 'make lab-up     bring up real libvirt hosts in network namespaces (root); lab-down ends them'
-	@echo 'make lab-score  every scenario: the dry run, then the real migration; build/lab-score.json'
+	@echo 'make lab-score  every scenario: the dry run at each depth, then the real migration;'
+	@echo '                build/lab-score.json, and make lab-table says it again as Markdown'
 	@echo 'make recordings record hosts of the lab anew, for tests without root (root)'
 	@echo 'make wheels     the distributions to install on hosts, in dist/'
 	@echo 'make constraints  pin the newest versions of everything'
@@ -48,6 +49,9 @@ recordings: $(READY)
 
 lab-score: $(READY)
 	$(LAB) score
+
+lab-table: $(READY)
+	@$(LAB) table
 
 format: $(READY)
 	$(BIN)/ruff check --fix-only --quiet .

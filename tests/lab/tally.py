@@ -246,7 +246,8 @@ def kept(path: Path = REPORT) -> list[Row]:
     """The rows of the last whole score."""
     try:
         report = json.loads(path.read_text())
-    except OSError as error:
+        scenarios = report["scenarios"]
+    except (OSError, TypeError) as error:
         raise LabError(f"no score yet, `make lab-score` makes one: {error}") from error
     return [
         Row(
@@ -264,7 +265,7 @@ def kept(path: Path = REPORT) -> list[Row]:
             traces=tuple(row["traces"]),
             seconds=row["seconds"],
         )
-        for row in report["scenarios"]
+        for row in scenarios
     ]
 
 

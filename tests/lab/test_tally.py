@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+from tests.lab.hosts import Lab
 from tests.lab.scenarios.scenario import fails, migrates
-from tests.lab.score import DEPTHS, Foretold, Truth, fault_of
-from tests.lab.tally import Row, count, only_deeper, table
+from tests.lab.score import DEPTHS, Foretold, Outcome, Truth, fault_of
+from tests.lab.tally import Row, Score, count, kept, only_deeper, table
 
 
 def row(name: str, truth: Truth, *verdicts: str) -> Row:
@@ -65,3 +69,49 @@ def test_unsure_is_a_fault_unless_nobody_could_be_sure() -> None:
     sure_later = migrates("x", unsure_ok="why", told_from="libvirt")
     assert fault_of(sure_later, "facts", unsure, "migrates") is None
     assert fault_of(sure_later, "libvirt", unsure, "migrates") is not None
+
+
+def scored() -> Score:
+    lab = Lab(
+        name="lab", run=Path("/"), switch_pid=0, accelerator="kvm", lesser=(), agent="serving"
+    )
+    late = fails("late", "disks.missing", says="", told_from="trial", beyond="nobody could")
+    return Score(
+        lab=lab,
+        outcomes=[
+            Outcome(
+                scenario=late,
+                truth="fails",
+                error="it did",
+                depths={
+                    "facts": Foretold(verdict="CLEAR", ms=3),
+                    "trial": Foretold(verdict="BLOCKED", checks=("libvirt.refused",), ms=700),
+                },
+                traces=("facts h2: file /tmp/a is new",),
+            ),
+        ],
+        skipped=[(migrates("elsewhere"), "no such kernel")],
+    )
+
+
+def test_a_score_that_is_kept_gives_the_same_table(tmp_path: Path) -> None:
+    score = scored()
+    score.write(tmp_path / "build" / "score.json")
+    assert table(kept(tmp_path / "build" / "score.json")) == table(score.rows)
+    report = json.loads((tmp_path / "build" / "score.json").read_text())
+    assert report["depths"]["trial"]["foretold"] == 1
+    assert report["only_deeper"] == {"late": "trial"}
+    assert report["skipped"] == {"elsewhere": "no such kernel"}
+
+
+def test_all_that_is_not_as_it_should_be_is_said() -> None:
+    said = "\n".join(scored().lines())
+    for part in (
+        "1 scenarios under KVM: 1 fail, 0 migrate",
+        "facts: missed: late: it did",
+        "trial: by another check: late: wanted disks.missing, found libvirt.refused",
+        "only from depth trial: late: libvirt.refused: nobody could",
+        "trace: late: facts h2: file /tmp/a is new",
+        "SKIPPED elsewhere: no such kernel",
+    ):
+        assert part in said

@@ -74,6 +74,14 @@ def test_a_stand_ins_log_has_to_go_again() -> None:
     assert found(look(), look(file={path: FILE.format(size=1, at=1)}), depth="trial") != []
 
 
+def test_a_control_group_is_a_trace_if_it_is_the_guests() -> None:
+    nothing = look(**{"control group": {}})
+    for name, expected in (("db1", 1), (STAND_IN, 1), ("somebody", 0)):
+        path = f"/sys/fs/cgroup/machine.slice/machine-qemu-1-{name}.scope"
+        there = look(**{"control group": {path: "there"}})
+        assert len(found(nothing, there, depth="rehearsal")) == expected
+
+
 def test_a_qemu_without_a_machine_is_libvirts_own() -> None:
     def running(command: str) -> Snapshot:
         return look(process={"7 qemu-system-x86": f"since 1 in 0::/ runs {command}"})
