@@ -266,10 +266,14 @@ def differing(
 ) -> list[str]:
     """The traces on both hosts, each with the depth and the host that it is of."""
     names = (scenario.source, scenario.destination)
+    guest = scenario.guest.name
+    called = (guest, scenario.arrives_as or guest)
     return [
         f"{depth} {name}: {line}"
-        for side, name, was, now in zip(traces.SIDES, names, before, after, strict=True)
-        for line in traces.traces(was, now, depth=depth, side=side, guest=scenario.guest.name)
+        for side, name, its, was, now in zip(
+            traces.SIDES, names, called, before, after, strict=True
+        )
+        for line in traces.traces(was, now, depth=depth, side=side, guest=its)
     ]
 
 

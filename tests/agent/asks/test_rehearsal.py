@@ -250,7 +250,9 @@ def test_the_script_is_the_real_migration() -> None:
 
 
 def test_a_tunnel_is_rehearsed_as_a_whole() -> None:
-    assert script_of(DB1, replace(LIVE, tunnelled=True), URI, ()).only_whole
+    script = script_of(DB1, replace(LIVE, tunnelled=True), URI, ())
+    assert script.only_whole
+    assert "migrate_uri" not in script.whole.parameters
 
 
 @pytest.mark.parametrize(

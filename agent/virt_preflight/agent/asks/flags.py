@@ -93,7 +93,8 @@ def refused_in_perform(
     flags = flags_of(options) | Migrate.PERSIST_DEST
     parameters = parameters_of(options)
     parameters["persistent_xml"] = token
-    parameters.setdefault("migrate_uri", NOWHERE)
+    if not options.tunnelled:  # the stream then goes by libvirtd, which takes no such address
+        parameters.setdefault("migrate_uri", NOWHERE)
     assert not flags & Migrate.OFFLINE, "libvirt would leave Perform out"
     assert flags & Migrate.PERSIST_DEST, "libvirt would not read the token"
     assert token, "an empty one is none"
