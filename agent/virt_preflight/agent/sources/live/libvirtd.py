@@ -85,6 +85,7 @@ RIGHTS = {
     "domains": "org.libvirt.api.connect.search-domains and org.libvirt.api.domain.read",
     "domain-xml": "org.libvirt.api.domain.read",
     "migratable-xml": "org.libvirt.api.domain.read",
+    "stored-xml": "org.libvirt.api.domain.read",
     "domain-jobs": "org.libvirt.api.domain.read",
     "networks": "org.libvirt.api.connect.search-networks and org.libvirt.api.network.read",
     "nwfilters": "org.libvirt.api.connect.search-nwfilters and org.libvirt.api.nwfilter.read",
@@ -104,8 +105,9 @@ UNWELCOME = {
     libvirt.VIR_ERR_AUTH_CANCELLED,
     libvirt.VIR_ERR_AUTH_UNAVAILABLE,
 }
-# Guests whose Begin waits, be it for a job that another holds (30 s), hold up nobody else.
-BEGIN = "begin"
+# They may wait for the job of a guest, which another holds for up to 30 s, or for its QEMU: that
+# guest holds up nobody else. The first argument is its UUID.
+MAY_WAIT_FOR_A_GUEST = {"domain-xml", "migratable-xml", "stored-xml", "domain-jobs", "begin"}
 # virConnectDomainXMLToNative: the form that the QEMU driver alone knows.
 NATIVE = "qemu-argv"
 
@@ -165,7 +167,8 @@ class Libvirtd:
             except libvirt.libvirtError as error:
                 raise told(error) from error
 
-        whom = f"libvirt about guest {arguments[0]}" if question == BEGIN else "libvirtd"
+        waits = question in MAY_WAIT_FOR_A_GUEST
+        whom = f"libvirtd about guest {arguments[0]}" if waits else "libvirtd"
         return self._patience.ask(whom, within_s, put)
 
     def _put(self, answer: Callable[..., str], arguments: tuple[str, ...]) -> str:
@@ -326,6 +329,12 @@ def _migratable_xml(connection: Any, uuid: str) -> str:
     return str(connection.lookupByUUIDString(uuid).XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE))
 
 
+def _stored_xml(connection: Any, uuid: str) -> str:
+    """Of a guest that is not kept, what runs: --persistent makes that its definition."""
+    flags = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_INACTIVE
+    return str(connection.lookupByUUIDString(uuid).XMLDesc(flags))
+
+
 def _domain_jobs(connection: Any, uuid: str) -> str:
     domain = connection.lookupByUUIDString(uuid)
     state, reason = domain.state(0)
@@ -466,6 +475,7 @@ QUESTIONS: dict[str, Callable[..., str]] = {
     "domains": _domains,
     "domain-xml": _domain_xml,
     "migratable-xml": _migratable_xml,
+    "stored-xml": _stored_xml,
     "domain-jobs": _domain_jobs,
     "networks": _networks,
     "nwfilters": _nwfilters,
