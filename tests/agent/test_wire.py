@@ -20,6 +20,7 @@ def test_what_the_source_says_arrives_as_it_was_said() -> None:
         backing_by_path={"/a": "/base"},
         digest_by_path={"/d": "ab" * 32},
         lock_manager="lockd",
+        stored_xml=b"<domain/>",
         pci_ids_by_address={"0000:3b:00.0": "8086:154c"},
         begin_cookie=b"<qemu-migration/>",
         unlearned={"HostCpu": "hung"},

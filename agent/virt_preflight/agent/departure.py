@@ -23,7 +23,8 @@ from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.policy import Policy
 from virt_preflight.agent.report import Report, Side
 from virt_preflight.agent.residents import NoSuchDomain, matching, residents
-from virt_preflight.agent.xml import text_form
+from virt_preflight.agent.sources import Source, SourceError
+from virt_preflight.agent.xml import BadXml, parse, text_form
 
 T = TypeVar("T")
 
@@ -64,8 +65,24 @@ def departure(
         report=report(
             question, Side.SOURCE, domain, hearings, host=host, options=options, asked=asked
         ),
-        origin=replace(origin_of(question, host), begin_cookie=begun.cookie if begun else b""),
+        origin=replace(
+            with_stored(origin_of(question, host), store.source, found[0].uuid, options),
+            begin_cookie=begun.cookie if begun else b"",
+        ),
     )
+
+
+def with_stored(
+    origin: GuestOrigin, source: Source, uuid: str, options: MigrationOptions
+) -> GuestOrigin:
+    """With the definition that travels beside a running guest; an offline guest is that itself."""
+    if not options.persistent or options.offline:
+        return origin
+    try:
+        stored = text_form(parse(source.libvirt("stored-xml", uuid)))
+    except (SourceError, BadXml) as error:
+        return replace(origin, unlearned={**origin.unlearned, "stored_xml": str(error)})
+    return replace(origin, stored_xml=stored)
 
 
 def origin_of(question: Question, host: str) -> GuestOrigin:

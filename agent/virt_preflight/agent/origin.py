@@ -48,6 +48,8 @@ class GuestOrigin:
     lock_manager: str = ""
     # "8086:154c" by PCI address "0000:3b:00.0".
     pci_ids_by_address: Mapping[str, str] = field(default_factory=dict)
+    # What is kept for the guest's next start, where that travels along; empty where it does not.
+    stored_xml: bytes = b""
     # Beside the domain XML of libvirt's Begin phase; empty when that was not asked or refused.
     begin_cookie: bytes = b""
     # Why something is absent, by the name of the fact.

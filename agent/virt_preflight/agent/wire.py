@@ -138,6 +138,7 @@ def origin(message: guest_pb2.GuestOrigin) -> GuestOrigin:
         backing_by_path={file.path: file.backing for file in message.files if file.backing},
         digest_by_path={file.path: file.sha256 for file in message.files if file.sha256},
         lock_manager=message.lock_manager,
+        stored_xml=message.stored_xml,
         begin_cookie=message.begin_cookie,
         unlearned={left.fact: left.why for left in message.unlearned},
     )
@@ -152,6 +153,7 @@ def origin_message(found: GuestOrigin) -> guest_pb2.GuestOrigin:
         ),
         files=[_origin_file(path, found) for path in sorted(found.paths)],
         lock_manager=found.lock_manager,
+        stored_xml=found.stored_xml,
         pci_devices=[
             guest_pb2.OriginPciDevice(address=address, vendor_product=ids)
             for address, ids in sorted(found.pci_ids_by_address.items())

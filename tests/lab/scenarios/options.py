@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from tests.lab import faults
 from tests.lab.guests import IMAGES, Nic
-from tests.lab.scenarios.pieces import DISK, OWN
+from tests.lab.scenarios.pieces import DISK, NAMED, OWN
 from tests.lab.scenarios.scenario import Scenario, fails, guest, migrates
 
 STORED = faults.shell(
     "the guest is persistent",
     "virsh -q dumpxml --inactive @name >/tmp/d; virsh -q define /tmp/d >/dev/null; rm /tmp/d",
 )
+PIPEWIRE = 's|<audio id=.1. type=.none./>|<audio id="1" type="pipewire"/>|'
+OFF = (STORED, faults.virsh("destroy @name >/dev/null"))
+
+
+def stored_as(change: str) -> faults.Fault:
+    """What the guest will be at its next start is another than what runs."""
+    return faults.shell(
+        f"the guest is persistent, and another one ({change})",
+        f"virsh -q dumpxml --inactive @name | sed '{change}' >/tmp/d; "
+        "virsh -q define /tmp/d >/dev/null; rm /tmp/d",
+    )
+
 
 SCENARIOS: tuple[Scenario, ...] = (
     migrates("not-live", mode=("--p2p",)),
@@ -113,5 +125,81 @@ SCENARIOS: tuple[Scenario, ...] = (
         guest=guest(disks=(OWN,)),
         on_destination=(faults.image(f"{IMAGES}/@name-there.qcow2"),),
         rewrite=(("@name.qcow2", "@name-there.qcow2"),),
+    ),
+    fails(
+        "postcopy-paused",
+        "options.postcopy-not-live",
+        then_on_source=(faults.virsh("suspend @name >/dev/null"),),
+        options=("--unsafe", "--postcopy"),
+        says="post-copy migration is not supported with non-live or paused migration",
+    ),
+    fails(
+        "offline-not-persistent",
+        "options.offline-not-persistent",
+        then_on_source=OFF,
+        mode=("--offline", "--p2p"),
+        options=(),
+        says="offline migration must be specified with the persistent flag set",
+    ),
+    fails(
+        "offline-emulator-absent",
+        "machine.emulator-absent",
+        then_on_source=OFF,
+        on_destination=(faults.moved_away("/usr/bin/qemu-system-x86_64"),),
+        mode=("--offline", "--p2p"),
+        options=("--persistent",),
+        says="Cannot check QEMU binary /usr/bin/qemu-system-x86_64: No such file or directory",
+    ),
+    fails(
+        "offline-feature-unknown",
+        "versions.feature-unknown",
+        guest=guest(cpu=NAMED, features="<acpi/><ps2 state='off'/>"),
+        source="h3",
+        then_on_source=OFF,
+        mode=("--offline", "--p2p"),
+        options=("--persistent",),
+        says="unexpected feature 'ps2'",
+    ),
+    migrates(
+        "offline-disk-absent",
+        guest=guest(disks=(OWN,)),
+        then_on_source=OFF,
+        mode=("--offline", "--p2p"),
+        options=("--persistent",),
+    ),
+    # The definition that is kept for the next start travels, too, and is read when all has moved.
+    fails(
+        "persistent-feature-unknown",
+        "definition.stored-refused",
+        guest=guest(cpu=NAMED),
+        source="h3",
+        then_on_source=(stored_as('s|<acpi/>|<acpi/><ps2 state="on"/>|'),),
+        options=("--unsafe", "--persistent"),
+        says="unexpected feature 'ps2'",
+    ),
+    fails(
+        "persistent-value-unknown",
+        "definition.stored-refused",
+        guest=guest(cpu=NAMED),
+        source="h3",
+        then_on_source=(stored_as(PIPEWIRE),),
+        options=("--unsafe", "--persistent"),
+        says="Invalid value for attribute 'type' in element 'audio': 'pipewire'",
+    ),
+    migrates(
+        "persistent-value-unknown-newer",
+        guest=guest(cpu=NAMED),
+        source="h3",
+        destination="h6",
+        then_on_source=(stored_as(PIPEWIRE),),
+        options=("--unsafe", "--persistent"),
+    ),
+    # What is kept is not held against the QEMU that is there: it will not start, that is all.
+    migrates(
+        "persistent-machine-unknown",
+        guest=guest(cpu=NAMED),
+        source="h3",
+        then_on_source=(stored_as("s|pc-q35-7.2|pc-q35-10.0|"),),
+        options=("--unsafe", "--persistent"),
     ),
 )

@@ -7,6 +7,7 @@ FAMILIES = (
     "chardevs",
     "cpu",
     "daemon",
+    "definition",
     "devices",
     "disks",
     "firmware",

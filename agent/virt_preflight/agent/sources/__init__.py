@@ -153,6 +153,7 @@ QUESTIONS = {
     "domains": "JSON [{name, uuid, id or null, state, persistent}]",
     "domain-xml": "live XML of the domain with that UUID",
     "migratable-xml": "its XML as a migration sends it, without secrets; argument: UUID",
+    "stored-xml": "what is kept of it for its next start, without secrets; argument: UUID",
     # job: the operation of jobStats ("migration-out", "backup", ...), "" when nothing is under way;
     # state as in domains; reason: "ioerror" when paused by one, else "". null: libvirt tells not.
     "domain-jobs": "JSON {snapshots, block_jobs: [target], job, state, reason}; argument: UUID",

@@ -99,12 +99,15 @@ class GuestOrigin(_message.Message):
     UNLEARNED_FIELD_NUMBER: _builtins.int
     BEGIN_COOKIE_FIELD_NUMBER: _builtins.int
     LOCK_MANAGER_FIELD_NUMBER: _builtins.int
+    STORED_XML_FIELD_NUMBER: _builtins.int
     begin_cookie: _builtins.bytes
     """The migration cookie of libvirt's Begin phase, which holds no secrets: what a destination's
     Prepare phase is given beside the domain XML. Empty when Begin was not asked or refused.
     """
     lock_manager: _builtins.str
     """lock_manager of qemu.conf, "nop" when it is not set; empty when not known."""
+    stored_xml: _builtins.bytes
+    """Domain XML that is kept for the guest's next start. Given only when it moves with --persistent."""
     @_builtins.property
     def host(self) -> Global___HostIdentity: ...
     @_builtins.property
@@ -138,10 +141,11 @@ class GuestOrigin(_message.Message):
         unlearned: _abc.Iterable[Global___Unlearned] | None = ...,
         begin_cookie: _builtins.bytes = ...,
         lock_manager: _builtins.str = ...,
+        stored_xml: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "host_model", b"host_model", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_cookie", b"begin_cookie", "files", b"files", "host", b"host", "host_model", b"host_model", "lock_manager", b"lock_manager", "pci_devices", b"pci_devices", "unlearned", b"unlearned", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_cookie", b"begin_cookie", "files", b"files", "host", b"host", "host_model", b"host_model", "lock_manager", b"lock_manager", "pci_devices", b"pci_devices", "stored_xml", b"stored_xml", "unlearned", b"unlearned", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -105,9 +105,8 @@ UNWELCOME = {
     libvirt.VIR_ERR_AUTH_CANCELLED,
     libvirt.VIR_ERR_AUTH_UNAVAILABLE,
 }
-# They may wait for the job of a guest, which another holds for up to 30 s, or for its QEMU: that
-# guest holds up nobody else. The first argument is its UUID.
-MAY_WAIT_FOR_A_GUEST = {"domain-xml", "migratable-xml", "stored-xml", "domain-jobs", "begin"}
+# Guests whose Begin waits, be it for a job that another holds (30 s), hold up nobody else.
+BEGIN = "begin"
 # virConnectDomainXMLToNative: the form that the QEMU driver alone knows.
 NATIVE = "qemu-argv"
 
@@ -167,8 +166,7 @@ class Libvirtd:
             except libvirt.libvirtError as error:
                 raise told(error) from error
 
-        waits = question in MAY_WAIT_FOR_A_GUEST
-        whom = f"libvirtd about guest {arguments[0]}" if waits else "libvirtd"
+        whom = f"libvirt about guest {arguments[0]}" if question == BEGIN else "libvirtd"
         return self._patience.ask(whom, within_s, put)
 
     def _put(self, answer: Callable[..., str], arguments: tuple[str, ...]) -> str:
