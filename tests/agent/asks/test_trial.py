@@ -7,6 +7,7 @@ from lxml import etree
 
 from tests.agent.fake import FakeSource
 from virt_preflight.agent.asks import trial as trials
+from virt_preflight.agent.asks.decided import decided
 from virt_preflight.agent.asks.readback import lost
 from virt_preflight.agent.asks.trial import trial
 from virt_preflight.agent.catalogue import catalogue
@@ -19,6 +20,7 @@ from virt_preflight.agent.hearing import Hearing, Hearings
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.policy import Policy
+from virt_preflight.agent.report import Severity, Side
 from virt_preflight.agent.sources import (
     FileStat,
     Impossible,
@@ -300,6 +302,58 @@ def test_an_xml_that_no_libvirt_wrote_is_not_compared() -> None:
     stage = FakeStage(answer=b"<domain/>")
     assert tried(stage, origin=None).said == ()
     assert tried(stage, options=MigrationOptions(xml=b"<domain/>")).said == ()
+
+
+# ------------------------------------------------------------------------------- what it decides
+
+
+def test_what_libvirt_went_through_is_decided() -> None:
+    decides = tried(FakeStage()).decides
+    assert {"machine.type-unsupported", "nics.bridge-absent", "disks.missing"} <= decides
+
+
+def test_every_decided_check_is_a_blocker_of_the_destination() -> None:
+    check_by_id = {check.id: check for check in catalogue().checks}
+    every = decided((), b"<cpu/>")
+    assert every <= check_by_id.keys()
+    wrong = [name for name in every if check_by_id[name].severity is not Severity.BLOCKER]
+    assert wrong == []
+    assert [name for name in every if check_by_id[name].side is Side.SOURCE] == []
+
+
+@pytest.mark.parametrize(
+    "open_",
+    [
+        "memory.cannot-be-mapped",
+        "pages.too-few-free",
+        "tenants.name-taken",
+        "tenants.uuid-taken",
+        "hostdevs.pci-absent",
+        "disks.unwritable",
+        "chardevs.path-taken",
+        "chardevs.no-directory",
+        "firmware.no-template",
+    ],
+)
+def test_what_a_stand_in_has_not_is_not_decided(open_: str) -> None:
+    assert open_ not in decided((), b"<cpu/>")
+
+
+def test_what_was_left_out_is_not_decided() -> None:
+    disk = "<disk type='nvme'><source type='pci'/><target dev='vda'/></disk>"
+    decides = tried(FakeStage(), guest(disk)).decides
+    assert "disks.missing" not in decides
+    assert "nics.bridge-absent" in decides
+
+
+def test_a_cpu_is_decided_only_where_its_source_named_it() -> None:
+    assert "cpu.features-absent" not in tried(FakeStage()).decides
+    assert "cpu.features-absent" in decided((), b"<cpu/>")
+
+
+def test_a_refusal_decides_nothing_else() -> None:
+    refused = LibvirtRefused("Cannot get interface MTU on 'br9': No such device", 38, 10)
+    assert tried(FakeStage(answer=refused)).decides == frozenset()
 
 
 # ----------------------------------------------------------------------------- what was dropped

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from virt_preflight.agent.asks.belongings import HEARD, HELD, Setting, files_of
 from virt_preflight.agent.asks.cookie import cookie_of, cookie_without
+from virt_preflight.agent.asks.decided import decided
 from virt_preflight.agent.asks.flags import Migrate, flags_of
 from virt_preflight.agent.asks.readback import lost
 from virt_preflight.agent.asks.refusals import said_of
@@ -124,7 +125,12 @@ def _heard(play: Callable[[Act], bytes], act: Act, standin: StandIn) -> Hearing:
         _said("libvirt.element-unknown", where, wanted="kept by libvirt", found="dropped")
         for where in lost(act.domain_xml, seen)
     )
-    return Hearing(ask=ASK, depth=Depth.TRIAL, said=(*gone, *left_out))
+    return Hearing(
+        ask=ASK,
+        depth=Depth.TRIAL,
+        said=(*gone, *left_out),
+        decides=decided(standin.left_out, act.cookie),
+    )
 
 
 def _act(standin: StandIn, options: MigrationOptions, origin: GuestOrigin | None) -> Act:

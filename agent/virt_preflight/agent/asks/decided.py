@@ -1,0 +1,106 @@
+"""What a trial that went through has decided: the questions that libvirt and QEMU put themselves.
+
+Only of what the stand-in had as the guest has it. Memory, pages, name and UUID, files that were
+made beside the guest's own, and all that was left out are still the facts' to tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+MACHINE = frozenset(
+    (
+        "daemon.not-answering",
+        "devices.no-lock-daemon",
+        "devices.no-vsock",
+        "devices.not-offered",
+        "machine.architecture-unsupported",
+        "machine.emulator-absent",
+        "machine.emulator-broken",
+        "machine.emulator-refused",
+        "machine.kvm-absent",
+        "machine.kvm-forbidden",
+        "machine.too-many-vcpus",
+        "machine.type-unsupported",
+        "machine.virt-type-unsupported",
+        "numa.cell-absent",
+        "numa.no-numad",
+        "pinning.cpu-absent",
+    )
+)
+# Where the source's cookie named the CPU that the guest really has.
+LIVE_CPU = frozenset(
+    (
+        "cpu.features-absent",
+        "cpu.features-extra",
+        "cpu.features-unknown",
+        "cpu.forbidden-features",
+        "cpu.ht-added",
+        "cpu.mode-unsupported",
+        "cpu.model-unknown",
+        "cpu.tsc-frequency",
+    )
+)
+# By the elements that all have to be in the stand-in.
+CHECKS_BY_ELEMENTS: Mapping[tuple[str, ...], frozenset[str]] = {
+    ("disk",): frozenset(
+        (
+            "disks.backing-format",
+            "disks.backing-missing",
+            "disks.missing",
+            "disks.no-driver",
+            "disks.no-pool",
+            "disks.no-secret",
+            "disks.no-volume",
+            "disks.unreachable",
+            "disks.unreadable",
+            "disks.wrong-format",
+        )
+    ),
+    ("interface",): frozenset(
+        (
+            "nics.bridge-absent",
+            "nics.bridge-full",
+            "nics.filter-absent",
+            "nics.filter-unsupported",
+            "nics.lower-device-absent",
+            "nics.lower-device-busy",
+            "nics.name-taken",
+            "nics.network-absent",
+            "nics.network-inactive",
+            "nics.no-bandwidth-floor",
+            "nics.no-device-node",
+            "nics.no-traffic-control",
+            "nics.not-a-bridge",
+            "nics.vlan-unsupported",
+        )
+    ),
+    ("graphics",): frozenset(
+        (
+            "graphics.address-not-here",
+            "graphics.network-unusable",
+            "graphics.no-certificates",
+            "graphics.no-render-node",
+            "graphics.port-in-use",
+            "graphics.server-not-offered",
+            "graphics.spice-tls-off",
+            "graphics.video-not-offered",
+        )
+    ),
+    ("serial", "parallel", "console", "channel", "redirdev", "rng", "smartcard"): frozenset(
+        ("chardevs.address-not-here", "chardevs.port-in-use")
+    ),
+    ("tpm",): frozenset(("tpm.no-secret", "tpm.no-swtpm", "tpm.not-offered")),
+    ("filesystem",): frozenset(("shares.no-directory",)),
+    ("kernel", "initrd", "dtb", "acpi"): frozenset(("firmware.missing",)),
+}
+
+
+def decided(left_out: Collection[tuple[str, str]], cookie: bytes) -> frozenset[str]:
+    """Ids of checks that a trial without those parts has answered with a yes."""
+    lacking = {what.split(" ")[0] for what, _ in left_out}
+    found = MACHINE | (LIVE_CPU if b"<cpu" in cookie else frozenset())
+    for elements, checks in CHECKS_BY_ELEMENTS.items():
+        if lacking.isdisjoint(elements):
+            found |= checks
+    return found
