@@ -13,6 +13,7 @@ import pytest
 from tests.controller.fakes import Hangs, running
 from tests.controller.samples import destination, source
 from virt_preflight.controller import cli
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.exits import Exit
 
 PROGRAM = [sys.executable, "-c", "from virt_preflight.controller.cli import main; main()"]
@@ -244,3 +245,25 @@ def _wait_until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < ends
         time.sleep(0.01)
+
+
+def test_each_command_s_help_says_what_its_exit_codes_mean(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for command, of_five in (
+        ("check", "5    cannot say: no host can take it"),
+        ("hosts", "5    cannot say: no host answered"),
+    ):
+        assert cli.run([command, "--help"]) == Exit.OK
+        assert of_five in capsys.readouterr().out
+    for command in ("checks", "explain"):
+        assert cli.run([command, "--help"]) == Exit.OK
+        assert "1    could not run: no host answered" in capsys.readouterr().out
+
+
+def test_the_help_says_what_each_depth_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["check", "--help"]) == Exit.OK
+    said = capsys.readouterr().out
+    for depth in Depth:
+        assert f"\n  {depth:11}" in said or f"\n    {depth:11}" in said
+    assert max(map(len, said.splitlines())) <= 80
