@@ -81,6 +81,11 @@ def test_what_is_kept_is_refused_as_what_runs() -> None:
     assert words is not None
     refusals = list(stored_refused(known_stored_words(OLDER, words)))
     assert [one.subject for one in refusals] == ["<audio type='pipewire'>", "<features><ps2>"]
+
+
+def test_what_is_kept_passes_where_its_words_are_known() -> None:
+    words = stored(f"{NEW}<features><ps2 state='on'/></features>")
+    assert words is not None
     assert not list(stored_refused(known_stored_words(KNOWS, words)))
 
 
