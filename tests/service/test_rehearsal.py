@@ -1,0 +1,249 @@
+"""A rehearsal over real gRPC: the agents are real, their libvirt and their files are played."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from tests.agent.fake import FakeSource
+from virt_preflight.agent.catalogue import catalogue
+from virt_preflight.agent.factstore import FactStore
+from virt_preflight.agent.policy import Policy
+from virt_preflight.agent.service import AgentServicer, serve
+from virt_preflight.agent.sources import FileStat, LibvirtRefused, User
+from virt_preflight.agent.sources.rehearsing import Played, Refusal, Rehearsing, Script, Step
+from virt_preflight.controller import wire
+from virt_preflight.controller.agents import Agents
+from virt_preflight.controller.answers import Attended, Silent
+from virt_preflight.controller.fleet import FleetHost
+from virt_preflight.controller.options import MigrationOptions
+from virt_preflight.controller.question import Questions
+from virt_preflight.v1 import agent_pb2, agent_pb2_grpc, guest_pb2, report_pb2
+
+UUID = "11111111-2222-4333-8444-555555555555"
+NVRAM = "/var/lib/libvirt/qemu/nvram/db1_VARS.fd"
+GUEST = guest_pb2.Guest(
+    domain_xml=(
+        f"<domain type='kvm'><name>db1</name><uuid>{UUID}</uuid>"
+        f"<os><type>hvm</type><nvram>{NVRAM}</nvram></os></domain>"
+    ).encode()
+)
+CAPABILITIES = (
+    "<capabilities><host><secmodel><model>dac</model>"
+    "<baselabel type='kvm'>+107:+108</baselabel></secmodel></host></capabilities>"
+)
+WORDS = "Cannot get interface MTU on 'br9': No such device"
+
+
+@dataclass(kw_only=True)
+class Theatre:
+    """What is played, what it leaves, and who sweeps."""
+
+    source: FakeSource
+    files: dict[str, FileStat]
+    played: Played = field(default_factory=Played)
+    removed: list[str] = field(default_factory=list)
+
+    def rehearse(self, script: Script, within_s: float) -> Played:
+        self.files[NVRAM] = FileStat(
+            kind="file", size_bytes=1, mode=0o600, uid=0, gid=0, device=1, inode=1
+        )
+        return self.played
+
+    def remove_file(self, path: str) -> None:
+        self.removed.append(path)
+
+    def remove_directory(self, path: str) -> None:
+        raise AssertionError(path)
+
+    def remove_volume(self, path: str) -> None:
+        raise AssertionError(path)
+
+    def give_back(self, path: str, uid: int, gid: int) -> None:
+        raise AssertionError(path)
+
+    def remembered(self, path: str) -> Mapping[str, bytes]:
+        raise AssertionError(path)
+
+    def remember(self, path: str, remembered: Mapping[str, bytes]) -> None:
+        raise AssertionError(path)
+
+
+@pytest.fixture
+def theatre() -> Theatre:
+    db1 = {"name": "db1", "uuid": UUID, "id": 3, "state": "running", "persistent": True}
+    files: dict[str, FileStat] = {}
+    answers: dict[tuple[str, ...], str] = {
+        ("domains",): "[]",
+        ("domain-jobs", UUID): json.dumps({"job": ""}),
+        ("capabilities",): CAPABILITIES,
+        ("version",): json.dumps({"libvirt": 9_000_000, "qemu": 7_002_000}),
+    }
+    theatre = Theatre(
+        source=FakeSource(
+            stats=files, answers=answers, users={"107": User(name="qemu", uid=107, gid=108)}
+        ),
+        files=files,
+    )
+    answers["lives here",] = json.dumps([db1])
+    return theatre
+
+
+@pytest_asyncio.fixture
+async def address(tmp_path: Path, theatre: Theatre) -> AsyncIterator[str]:
+    store = FactStore(source=theatre.source, catalogue=catalogue(), clock=time.monotonic)
+    servicer = AgentServicer(
+        host="h2",
+        store=store,
+        policy=Policy(),
+        rehearsing=Rehearsing(rehearser=theatre, broom=theatre),
+    )
+    server = await serve(servicer, [f"unix:{tmp_path}/agent.sock"])
+    yield f"unix:{tmp_path}/agent.sock"
+    await server.stop(None)
+
+
+def attend(guest: guest_pb2.Guest = GUEST) -> wire.Call[Attended]:
+    return wire.attend(
+        guest.SerializeToString(), MigrationOptions(live=True, p2p=True), Questions()
+    )
+
+
+async def removed(theatre: Theatre) -> list[str]:
+    """What was swept away, and some time for that."""
+    for _ in range(100):
+        if theatre.removed:
+            break
+        await asyncio.sleep(0.05)
+    return theatre.removed
+
+
+def leave_nvram(theatre: Theatre) -> None:
+    theatre.rehearse(None, 0)  # type: ignore[arg-type]
+
+
+async def test_when_the_attendance_ends_all_is_as_before(address: str, theatre: Theatre) -> None:
+    async with (
+        Agents(1) as agents,
+        agents.attended(FleetHost(name="h2", address=address), attend(), 5) as attended,
+    ):
+        assert attended == Attended()
+        leave_nvram(theatre)
+        assert not theatre.removed
+    # It was waited for.
+    assert theatre.removed == [NVRAM]
+
+
+async def test_when_the_caller_vanishes_all_is_as_before_too(
+    address: str, theatre: Theatre
+) -> None:
+    async with grpc.aio.insecure_channel(address) as channel:
+        stream = agent_pb2_grpc.AgentServiceStub(channel).AttendRehearsal()
+        await stream.write(agent_pb2.AttendRehearsalRequest.FromString(attend().request))
+        first = await stream.read()
+        assert isinstance(first, agent_pb2.AttendRehearsalResponse)
+        assert first.WhichOneof("said") == "ready"
+        leave_nvram(theatre)
+        stream.cancel()
+    assert await removed(theatre) == [NVRAM]
+
+
+async def test_when_the_callers_time_is_up_all_is_as_before_too(
+    address: str, theatre: Theatre
+) -> None:
+    async with grpc.aio.insecure_channel(address) as channel:
+        stream = agent_pb2_grpc.AgentServiceStub(channel).AttendRehearsal(timeout=0.6)
+        await stream.write(agent_pb2.AttendRehearsalRequest.FromString(attend().request))
+        first = await stream.read()
+        assert isinstance(first, agent_pb2.AttendRehearsalResponse)
+        assert first.WhichOneof("said") == "ready"
+        leave_nvram(theatre)
+        assert await removed(theatre) == [NVRAM]
+
+
+async def test_a_guard_is_told_and_nothing_is_swept(address: str, theatre: Theatre) -> None:
+    theatre.files["/etc/libvirt/hooks/qemu"] = FileStat(
+        kind="file", size_bytes=1, mode=0o755, uid=0, gid=0, device=1, inode=2
+    )
+    host = FleetHost(name="h2", address=address)
+    async with Agents(1) as agents, agents.attended(host, attend(), 5) as attended:
+        leave_nvram(theatre)
+    assert isinstance(attended, Attended)
+    assert attended.refused == "libvirtd would run /etc/libvirt/hooks/qemu: --allow hooks"
+    assert not theatre.removed
+
+
+async def test_a_guest_that_is_none_is_refused(address: str) -> None:
+    host = FleetHost(name="h2", address=address)
+    bad = attend(guest_pb2.Guest(domain_xml=b"<domain/>"))
+    async with Agents(1) as agents, agents.attended(host, bad, 5) as attended:
+        assert isinstance(attended, Silent)
+        assert "has no <name>" in attended.why
+
+
+async def test_a_host_that_is_not_there_does_not_attend(tmp_path: Path) -> None:
+    host = FleetHost(name="h2", address=f"unix:{tmp_path}/nobody.sock")
+    async with Agents(1) as agents, agents.attended(host, attend(), 5) as attended:
+        assert isinstance(attended, Silent)
+
+
+async def test_the_source_plays_and_the_destination_weighs(address: str, theatre: Theatre) -> None:
+    theatre.source.answers["domains",] = theatre.source.answers["lives here",]  # type: ignore[index]
+    error = LibvirtRefused(WORDS, 38, 0)
+    theatre.played = Played(refusal=Refusal(step=Step.PREPARE, error=error))
+    async with grpc.aio.insecure_channel(address) as channel:
+        agent: agent_pb2_grpc.AgentServiceAsyncStub = agent_pb2_grpc.AgentServiceStub(channel)
+        played = await agent.RehearseDryRun(
+            agent_pb2.RehearseDryRunRequest(domain="db1", destination_uri="qemu+tcp://h2/system")
+        )
+        answer = await agent.PrepareDryRun(
+            agent_pb2.PrepareDryRunRequest(
+                guests=[GUEST],
+                questions=guest_pb2.Questions(depth=guest_pb2.DEPTH_REHEARSAL),
+                rehearsals=[played.rehearsal],
+            )
+        )
+    (report,) = answer.reports
+    assert report.depth == guest_pb2.DEPTH_REHEARSAL
+    (finding,) = (one for one in report.findings if one.libvirt_error)
+    assert (finding.check, finding.libvirt_error) == ("nics.bridge-absent", WORDS)
+    assert finding.severity == report_pb2.SEVERITY_BLOCKER
+    assert finding.remedy
+
+
+async def test_unrehearsed_is_said_to_be_so(address: str) -> None:
+    async with grpc.aio.insecure_channel(address) as channel:
+        agent: agent_pb2_grpc.AgentServiceAsyncStub = agent_pb2_grpc.AgentServiceStub(channel)
+        answer = await agent.PrepareDryRun(
+            agent_pb2.PrepareDryRunRequest(
+                guests=[GUEST], questions=guest_pb2.Questions(depth=guest_pb2.DEPTH_REHEARSAL)
+            )
+        )
+    (report,) = answer.reports
+    assert report.depth < guest_pb2.DEPTH_REHEARSAL
+    assert "the rehearsal: nobody played it" in report.shallower_because
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        agent_pb2.RehearseDryRunRequest(domain="db1"),
+        agent_pb2.RehearseDryRunRequest(destination_uri="qemu+tcp://h2/system"),
+    ],
+)
+async def test_what_a_rehearsal_cannot_do_without_is_named(
+    address: str, request_: agent_pb2.RehearseDryRunRequest
+) -> None:
+    async with grpc.aio.insecure_channel(address) as channel:
+        agent: agent_pb2_grpc.AgentServiceAsyncStub = agent_pb2_grpc.AgentServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await agent.RehearseDryRun(request_)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
