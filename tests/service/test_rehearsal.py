@@ -18,7 +18,7 @@ from virt_preflight.agent.catalogue import catalogue
 from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.policy import Policy
 from virt_preflight.agent.service import AgentServicer, serve
-from virt_preflight.agent.sources import FileStat, LibvirtRefused, User
+from virt_preflight.agent.sources import FileStat, LibvirtRefused, Refused, User
 from virt_preflight.agent.sources.rehearsing import Played, Refusal, Rehearsing, Script, Step
 from virt_preflight.controller import wire
 from virt_preflight.controller.agents import Agents
@@ -51,12 +51,24 @@ class Theatre:
     files: dict[str, FileStat]
     played: Played = field(default_factory=Played)
     removed: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def rehearse(self, script: Script, within_s: float) -> Played:
         self.files[NVRAM] = FileStat(
             kind="file", size_bytes=1, mode=0o600, uid=0, gid=0, device=1, inode=1
         )
         return self.played
+
+    def write_down(self, uuid: str, notes: str) -> None:
+        if uuid in self.notes:
+            raise Refused("another rehearsal of the guest is under way")
+        self.notes[uuid] = notes
+
+    def written_down(self) -> Mapping[str, str]:
+        return self.notes
+
+    def cross_out(self, uuid: str) -> None:
+        self.notes.pop(uuid, None)
 
     def remove_file(self, path: str) -> None:
         self.removed.append(path)
@@ -167,6 +179,26 @@ async def test_when_the_callers_time_is_up_all_is_as_before_too(
         assert first.WhichOneof("said") == "ready"
         leave_nvram(theatre)
         assert await removed(theatre) == [NVRAM]
+
+
+async def test_what_a_killed_agent_has_noted_its_successor_puts_back(
+    address: str, theatre: Theatre
+) -> None:
+    async with grpc.aio.insecure_channel(address) as channel:
+        stream = agent_pb2_grpc.AgentServiceStub(channel).AttendRehearsal()
+        await stream.write(agent_pb2.AttendRehearsalRequest.FromString(attend().request))
+        await stream.read()
+        noted = dict(theatre.notes)
+    successor = Theatre(source=theatre.source, files=theatre.files, notes=noted)
+    leave_nvram(successor)
+    store = FactStore(source=theatre.source, catalogue=catalogue(), clock=time.monotonic)
+    AgentServicer(
+        host="h2",
+        store=store,
+        policy=Policy(),
+        rehearsing=Rehearsing(rehearser=successor, broom=successor),
+    ).tidy_up()
+    assert await removed(successor) == [NVRAM]
 
 
 async def test_a_guard_is_told_and_nothing_is_swept(address: str, theatre: Theatre) -> None:

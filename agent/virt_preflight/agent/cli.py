@@ -209,6 +209,7 @@ async def _until_stopped(
         loop.add_signal_handler(number, stopped.set)
     if store.stage is not None:
         await loop.run_in_executor(None, store.stage.tidy)
+    await loop.run_in_executor(None, servicer.tidy_up)
     await loop.run_in_executor(None, servicer.learn_ahead)
     await stopped.wait()
     await server.stop(grace=1.0)

@@ -16,7 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from virt_preflight.agent import wire
-from virt_preflight.agent.asks.attendance import Notes, Tidied, attend, tidy
+from virt_preflight.agent.asks.attendance import Notes, Tidied, attend, attended_before, tidy
 from virt_preflight.agent.asks.rehearsal import impossible, rehearse
 from virt_preflight.agent.catalogue import unknown_names
 from virt_preflight.agent.departure import departure
@@ -69,6 +69,12 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     # Of their own: tidying up waits for a guest to go, and nothing else is to wait with it.
     _brooms: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
 
+    def tidy_up(self) -> None:
+        """After rehearsals whose attendance an agent before this one did not live to end."""
+        if self.rehearsing is not None:
+            for noted in attended_before(self.rehearsing.broom):
+                self._brooms.submit(self._tidy, noted)
+
     def learn_ahead(self) -> None:
         """Learn all of the host's own facts, so that the first question finds them."""
         describe(self.store, host=self.host, policy=self.policy)
@@ -103,20 +109,30 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         first = await anext(aiter(request_iterator), None)
         if first is None:
             await _refuse(context, BadRequest("guest", "is not given"))
-        noted = await self._answer(context, lambda: self._attend(first))
-        if isinstance(noted, str):
-            yield agent_pb2.AttendRehearsalResponse(refused=noted)
-            return
-        # However the stream ends, be it that this task is cancelled: the thread goes on.
+        noted: list[Notes] = []
         tidying: asyncio.Future[Tidied] | None = None
+
+        def note() -> str:
+            found = self._attend(first)
+            if isinstance(found, str):
+                return found
+            noted.append(found)
+            if context.cancelled():
+                # Nobody waits for it any more, and nobody else will put it away.
+                self._brooms.submit(self._tidy, found)
+            return ""
 
         def tidy() -> asyncio.Future[Tidied]:
             loop = asyncio.get_running_loop()
-            return loop.run_in_executor(self._brooms, lambda: self._tidy(noted))
+            return loop.run_in_executor(self._brooms, self._tidy, noted[0])
 
         try:
+            refused = await self._answer(context, note)
+            if refused:
+                yield agent_pb2.AttendRehearsalResponse(refused=refused)
+                return
             yield agent_pb2.AttendRehearsalResponse(
-                ready=agent_pb2.RehearsalReady(keep_owner_of=sorted(noted.keep_owner_of))
+                ready=agent_pb2.RehearsalReady(keep_owner_of=sorted(noted[0].keep_owner_of))
             )
             async for _ in request_iterator:
                 pass
@@ -126,7 +142,8 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
                 tidied=agent_pb2.RehearsalTidied(done=tidied.done, left=tidied.left)
             )
         finally:
-            if tidying is None:
+            # However it ends, be it that this task is cancelled: the thread goes on.
+            if noted and tidying is None:
                 tidy()
 
     async def ListDomains(  # noqa: N802, D102

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from tests.agent.fake import FakeSource
-from virt_preflight.agent.asks.attendance import GONE_WITHIN_S, Notes, Tidied, attend, tidy
+from virt_preflight.agent.asks.attendance import (
+    GONE_WITHIN_S,
+    Notes,
+    Tidied,
+    attend,
+    attended_before,
+    tidy,
+)
 from virt_preflight.agent.catalogue import catalogue
 from virt_preflight.agent.domain import read_domain
 from virt_preflight.agent.dryrun import given
@@ -160,8 +167,11 @@ def test_the_state_of_a_tpm_on_shared_storage_needs_libvirt_9_1_on_both_sides(
 def test_a_guest_that_is_just_coming_is_left_alone() -> None:
     jobs: Answers = {("domain-jobs", UUID): json.dumps({"job": "migration-in"})}
     assert "is being migrated" in refused(asked(host(running=True, answers=jobs)))
-    # One that runs there, libvirt itself refuses.
-    noted(asked(host(running=True, answers={("domain-jobs", UUID): json.dumps({"job": ""})})))
+    # One that runs there, libvirt itself refuses, and there is nothing to wait for.
+    runs = host(running=True, answers={("domain-jobs", UUID): json.dumps({"job": ""})})
+    clock = Clock()
+    assert tidied(noted(asked(runs)), runs, FakeBroom(), clock) == Tidied()
+    assert clock.now == 0
 
 
 def test_an_offline_move_and_a_guest_without_a_uuid_are_refused() -> None:
@@ -237,6 +247,18 @@ class FakeBroom:
     error: SourceError | None = None
     attributes: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     done: list[tuple[object, ...]] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def write_down(self, uuid: str, notes: str) -> None:
+        if uuid in self.notes:
+            raise Refused("another rehearsal of the guest is under way")
+        self.notes[uuid] = notes
+
+    def written_down(self) -> Mapping[str, str]:
+        return self.notes
+
+    def cross_out(self, uuid: str) -> None:
+        self.notes.pop(uuid, None)
 
     def remove_file(self, path: str) -> None:
         self._do("file", path)
@@ -329,6 +351,28 @@ def test_whose_a_disk_was_is_noted_and_written_down_again() -> None:
     assert tidied(found, there, lost).done == ("wrote down again whose /srv/c.img is",)
     assert lost.done == [("remember", "/srv/c.img", KEPT["/srv/c.img"])]
     assert tidied(found, there, kept) == Tidied()
+
+
+def test_notes_outlive_the_agent() -> None:
+    disk = DISK.replace("/srv/a.img", "/srv/c.img")
+    mays = {("/srv/c.img", want, "qemu"): True for want in Want}
+    broom = FakeBroom(attributes=KEPT)
+    found = noted(asked(host(stats={"/srv/c.img": like()}, mays=mays), disk, broom=broom))
+    assert attended_before(broom) == (found,)
+    tidied(found, host(), broom)
+    assert attended_before(broom) == ()
+
+
+def test_notes_that_were_cut_short_are_of_nothing_that_was_rehearsed() -> None:
+    broom = FakeBroom(notes={UUID: '{"name": "db'})
+    assert attended_before(broom) == ()
+    assert not broom.notes
+
+
+def test_a_guest_is_attended_to_once_at_a_time() -> None:
+    broom = FakeBroom()
+    noted(asked(host(), broom=broom))
+    assert refused(asked(host(), broom=broom)) == "another rehearsal of the guest is under way"
 
 
 def test_what_did_not_come_to_be_needs_nothing() -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
+import msgspec
+
 from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.fact import Unknown
 from virt_preflight.agent.factstore import Question
@@ -21,7 +23,15 @@ from virt_preflight.agent.families.disks.sharing import SHARED_TYPES
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.residents import Resident, residents
-from virt_preflight.agent.sources import Absent, FileStat, Source, SourceError, Unreadable, Want
+from virt_preflight.agent.sources import (
+    Absent,
+    FileStat,
+    Refused,
+    Source,
+    SourceError,
+    Unreadable,
+    Want,
+)
 from virt_preflight.agent.sources.rehearsing import Broom
 from virt_preflight.agent.xml import attribute, parse, text_of
 
@@ -48,6 +58,8 @@ class Notes:
     uuid: str
     # Whether libvirt knew the guest's UUID already.
     defined: bool
+    # The id that it runs under there, if it does: libvirt then refuses, and nothing comes to be.
+    runs_as: int | None = None
     # Disks whose owner needs no change, by the path that the XML names.
     keep_owner_of: frozenset[str] = frozenset()
     # Nothing was there.
@@ -85,9 +97,25 @@ def attend(
             return why
         noted = notes(question, domain, options)
         kept = {path: broom.remembered(path) for path in noted.owned}
-        return replace(noted, remembered={path: some for path, some in kept.items() if some})
+        noted = replace(noted, remembered={path: some for path, some in kept.items() if some})
+        broom.write_down(noted.uuid, msgspec.json.encode(noted).decode())
+    except Refused as error:
+        return str(error)
     except SourceError as error:
         return f"what is there before could not be told: {error}"
+    else:
+        return noted
+
+
+def attended_before(broom: Broom) -> tuple[Notes, ...]:
+    """What an agent before this one noted, and did not live to put back."""
+    found = []
+    for uuid, text in tuple(broom.written_down().items()):
+        try:
+            found.append(msgspec.json.decode(text, type=Notes))
+        except msgspec.MsgspecError:
+            broom.cross_out(uuid)  # it was killed as it wrote, before anything was rehearsed
+    return tuple(found)
 
 
 def forbidden(
@@ -188,10 +216,12 @@ def notes(question: Question, domain: Domain, options: MigrationOptions) -> Note
     swtpm = f"{SWTPM_DIRECTORY}/{domain.uuid}"
     no_tpm = tpm is not None and stat_or_none(source, swtpm) is None
     user = qemu.user if qemu else None
+    known = _resident(source, domain.uuid)
     return Notes(
         name=options.dname or domain.name,
         uuid=domain.uuid,
-        defined=_resident(source, domain.uuid) is not None,
+        defined=known is not None,
+        runs_as=known.id if known else None,
         keep_owner_of=frozenset(_keeping(question, qemu)),
         absent_files=tuple(absent),
         absent_directories=(swtpm,) if no_tpm else (),
@@ -280,6 +310,20 @@ def tidy(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Tidied:
     """Wait until the guest is gone, then remove what was not there, give back what was taken."""
+    try:
+        return _tidied(noted, source, broom, clock, sleep)
+    finally:
+        with suppress(SourceError):
+            broom.cross_out(noted.uuid)
+
+
+def _tidied(
+    noted: Notes,
+    source: Source,
+    broom: Broom,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Tidied:
     still = _gone(noted, source, clock, sleep)
     if still:
         return Tidied(left=(still,))
@@ -318,7 +362,7 @@ def _gone(
 def _there(noted: Notes, source: Source) -> bool:
     """Whether libvirt knows the guest better than it did before: what it made is then in use."""
     known = _resident(source, noted.uuid)
-    return known is not None and (known.runs or not noted.defined)
+    return known is not None and (known.id != noted.runs_as or not noted.defined)
 
 
 def _to_do(

@@ -100,6 +100,15 @@ class Rehearser(Protocol):
 class Broom(Protocol):
     """What puts a destination back. Each verb raises a SourceError when it cannot."""
 
+    def write_down(self, uuid: str, notes: str) -> None:
+        """Keep notes that outlive the agent. Refused when there are some of that guest already."""
+
+    def written_down(self) -> Mapping[str, str]:
+        """All notes that are kept, by the guest's UUID."""
+
+    def cross_out(self, uuid: str) -> None:
+        """Keep them no longer."""
+
     def remove_file(self, path: str) -> None:
         """Of a plain file; fine when it is gone already."""
 

@@ -11,12 +11,15 @@ import errno
 import os
 import shutil
 import socket
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import libvirt
 
@@ -33,6 +36,9 @@ REACH_WITHIN_S = 3.5
 # virSecurityGetRememberedAttrName (security/security_util.c): trusted.libvirt.security.dac and
 # others; only root reads them.
 REMEMBERED = "trusted.libvirt.security."
+# Of what was there before a rehearsal, for an agent that starts after one that was killed.
+NOTES = Path("/run/virt-preflight")
+NOTE = "rehearsal-"
 
 
 class Phases(Enum):
@@ -252,12 +258,45 @@ def _in_time(until_s: float, step: Step) -> None:
         raise Unreadable(f"no time left for {step.value}")
 
 
+def _note(uuid: str) -> Path:
+    return NOTES / f"{NOTE}{UUID(uuid)}"
+
+
 class LiveBroom:
     """This host's files and volumes, put back after a rehearsal. Implements Broom."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._patience = Patience(time.monotonic)
+
+    def write_down(self, uuid: str, notes: str) -> None:
+        """See Broom. It is gone at a reboot, as is all that a rehearsal could have left running."""
+
+        def write() -> None:
+            NOTES.mkdir(mode=0o700, exist_ok=True)
+            found = os.lstat(NOTES)
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                raise Unreadable(f"{NOTES} is no directory of our own")
+            new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            try:
+                with os.fdopen(os.open(_note(uuid), new, 0o600), "w") as opened:
+                    opened.write(notes)
+            except FileExistsError:
+                raise Refused("another rehearsal of the guest is under way") from None
+
+        self._put(str(NOTES), write)
+
+    def written_down(self) -> Mapping[str, str]:
+        """See Broom."""
+        found = {}
+        for note in sorted(NOTES.glob(f"{NOTE}*")):
+            with suppress(OSError, UnicodeDecodeError):
+                found[note.name.removeprefix(NOTE)] = note.read_text()
+        return found
+
+    def cross_out(self, uuid: str) -> None:
+        """See Broom."""
+        self._put(str(NOTES), lambda: _note(uuid).unlink())
 
     def remove_file(self, path: str) -> None:
         """See Broom."""
