@@ -84,7 +84,7 @@ RIGHTS = {
     "domain-capabilities": "org.libvirt.api.connect.write",
     "domains": "org.libvirt.api.connect.search-domains and org.libvirt.api.domain.read",
     "domain-xml": "org.libvirt.api.domain.read",
-    "migratable-xml": "org.libvirt.api.domain.read",
+    "migratable-xml": "org.libvirt.api.domain.read-secure",
     "stored-xml": "org.libvirt.api.domain.read",
     "domain-jobs": "org.libvirt.api.domain.read",
     "networks": "org.libvirt.api.connect.search-networks and org.libvirt.api.network.read",
@@ -105,8 +105,9 @@ UNWELCOME = {
     libvirt.VIR_ERR_AUTH_CANCELLED,
     libvirt.VIR_ERR_AUTH_UNAVAILABLE,
 }
-# Guests whose Begin waits, be it for a job that another holds (30 s), hold up nobody else.
-BEGIN = "begin"
+# They may wait for the job of a guest, which another holds for up to 30 s, or for its QEMU: that
+# guest holds up nobody else. The first argument is its UUID.
+MAY_WAIT_FOR_A_GUEST = {"domain-xml", "migratable-xml", "stored-xml", "domain-jobs", "begin"}
 # virConnectDomainXMLToNative: the form that the QEMU driver alone knows.
 NATIVE = "qemu-argv"
 
@@ -166,7 +167,8 @@ class Libvirtd:
             except libvirt.libvirtError as error:
                 raise told(error) from error
 
-        whom = f"libvirt about guest {arguments[0]}" if question == BEGIN else "libvirtd"
+        waits = question in MAY_WAIT_FOR_A_GUEST
+        whom = f"libvirtd about guest {arguments[0]}" if waits else "libvirtd"
         return self._patience.ask(whom, within_s, put)
 
     def _put(self, answer: Callable[..., str], arguments: tuple[str, ...]) -> str:
