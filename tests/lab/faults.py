@@ -369,7 +369,7 @@ def modules_absent(*names: str) -> Fault:
 
 def lesser_cpu() -> Fault:
     """The host has from now on the lesser CPU: libvirtd forgets what it knew of KVM's."""
-    forget = "rm -rf /var/cache/libvirt/qemu/capabilities"
+    forget = "rm -f /var/cache/libvirt/qemu/capabilities/*"
     return Fault(
         name="a lesser CPU",
         do=f"[ ! -e {LESSER} ] || mv {LESSER} {LESSER}.before\ncp {SPARE_LESSER} {LESSER}; {forget}"

@@ -62,6 +62,12 @@ def test_the_source_sees_no_event_at_any_depth() -> None:
     assert found(look(), started("db1"), depth="rehearsal", side="source") != []
 
 
+def test_a_guest_may_set_its_own_clock_and_no_others() -> None:
+    for name, expected in (("db1", 0), ("somebody", 1)):
+        set_by = look(event={f"1 rtc_change {name}": "-1"})
+        assert len(found(look(), set_by, side="source")) == expected
+
+
 def test_a_log_may_grow_and_not_shrink() -> None:
     log = "/var/log/libvirtd.log"
     small, large = (look(file={log: FILE.format(size=size, at=size)}) for size in (10, 20))

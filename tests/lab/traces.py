@@ -175,7 +175,7 @@ ALLOWED = (
         why="what an emulator can do libvirt finds out when somebody first asks, and keeps",
         depths=EVERY,
         kind="file",
-        name="/var/cache/libvirt/qemu/capabilities/.*",
+        name="/var/cache/libvirt/qemu/capabilities(/.*)?",
         ways=("new", "gone", "touched", "grown", "changed"),
     ),
     # That one takes seconds on a busy machine, and goes on when nobody waits for it any more.
@@ -200,6 +200,14 @@ ALLOWED = (
         kind="control group",
         name=rf"(?!.*{IT}).*",
         ways=("new", "gone"),
+    ),
+    Allowed(
+        why="a guest that runs sets its clock when it likes to: its firmware does",
+        depths=EVERY,
+        kind="event",
+        name=r"\d+ rtc_change @guest",
+        ways=("new",),
+        sides=("source",),
     ),
     Allowed(
         why="our own log: that somebody asked",
