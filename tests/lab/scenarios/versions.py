@@ -64,4 +64,15 @@ SCENARIOS: tuple[Scenario, ...] = (
         ),
         source="h3",
     ),
+    fails(
+        "older-refuses-hyperv",
+        "definition.word-unknown",
+        guest=guest(
+            cpu=NAMED,
+            features="<acpi/><hyperv mode='custom'><xmm_input state='on'/></hyperv>",
+        ),
+        source="h3",
+        says="xmm_input",
+        needs=("kvm",),
+    ),
 )
