@@ -121,7 +121,7 @@ def test_a_files_content_has_a_digest_that_is_as_sha256sum_prints_it(place: Path
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
     before = files.file_key(str(path))
-    path.write_bytes(b"abd")
+    path.write_bytes(b"xyz")
     os.utime(path, ns=(1, 1))
     assert files.file_key(str(path)) != before
 
