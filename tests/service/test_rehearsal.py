@@ -213,6 +213,15 @@ async def test_a_guard_is_told_and_nothing_is_swept(address: str, theatre: Theat
     assert not theatre.removed
 
 
+async def test_nobody_allows_what_there_is_not(address: str) -> None:
+    questions = Questions(allow=("hook",))
+    call = wire.attend(GUEST.SerializeToString(), MigrationOptions(live=True, p2p=True), questions)
+    host = FleetHost(name="h2", address=address)
+    async with Agents(1) as agents, agents.attended(host, call, 5) as attended:
+        assert isinstance(attended, Silent)
+        assert "nothing is called 'hook', only hooks, open-vswitch" in attended.why
+
+
 async def test_a_guest_that_is_none_is_refused(address: str) -> None:
     host = FleetHost(name="h2", address=address)
     bad = attend(guest_pb2.Guest(domain_xml=b"<domain/>"))

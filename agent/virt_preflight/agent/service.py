@@ -16,7 +16,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from virt_preflight.agent import wire
-from virt_preflight.agent.asks.attendance import Notes, Tidied, attend, attended_before, tidy
+from virt_preflight.agent.asks.attendance import (
+    ALLOWABLE,
+    Notes,
+    Tidied,
+    attend,
+    attended_before,
+    tidy,
+)
 from virt_preflight.agent.asks.rehearsal import impossible, rehearse
 from virt_preflight.agent.catalogue import unknown_names
 from virt_preflight.agent.departure import departure
@@ -246,7 +253,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         domain = _domain(request.guest, 0, options)
         origin = wire.origin(request.guest.origin) if request.guest.HasField("origin") else None
         question = self.store.question(given(domain, self.policy, options, origin), 0.0)
-        allow = wire.asked(request.questions).allow
+        allow = self._asked(request.questions).allow
         return attend(question, domain, options, origin, allow, self.rehearsing.broom)
 
     def _tidy(self, noted: Notes) -> Tidied:
@@ -268,6 +275,9 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         if questions.depth and wire.depth(questions.depth) is None:
             raise BadRequest("questions.depth", f"{questions.depth} is not known to this agent")
         asked = wire.asked(questions)
+        for what in sorted(asked.allow - ALLOWABLE):
+            known = ", ".join(sorted(ALLOWABLE))
+            raise BadRequest("questions.allow", f"nothing is called {what!r}, only {known}")
         for name in ("only", "skip", "waive"):
             for unknown in unknown_names(self.store.catalogue.checks, getattr(asked, name)):
                 raise BadRequest(f"questions.{name}", f"no check or family {unknown!r}")

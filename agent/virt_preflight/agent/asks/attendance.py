@@ -45,6 +45,7 @@ TPM_SHARED_SINCE = 9_001_000
 # What may be touched when the caller says so.
 ALLOW_HOOKS = "hooks"
 ALLOW_OPEN_VSWITCH = "open-vswitch"
+ALLOWABLE = frozenset({ALLOW_HOOKS, ALLOW_OPEN_VSWITCH})
 # libvirtd gives a client up after 30 s without a sign of life and then ends what he started.
 GONE_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.1
