@@ -330,7 +330,7 @@ ALLOWED = (
         why="as the log of its QEMU",
         depths=("rehearsal",),
         kind="file",
-        name="/var/log/swtpm/libvirt/qemu/@guest-swtpm.log",
+        name="/var/log/(swtpm/libvirt/qemu/@guest-swtpm|libvirt/qemu/@guest-fs[0-9]+-virtiofsd).log",
         ways=("new", "grown", "touched"),
         sides=("destination",),
     ),
