@@ -236,6 +236,11 @@ def test_a_proxy_for_the_way_out_is_not_used(monkeypatch: pytest.MonkeyPatch) ->
             "no answer from libvirtd within 2 s",
             "See why libvirtd does not answer on h1 (systemctl status libvirtd virtqemud).",
         ),
+        (
+            # As gRPC says it of an agent; here it is the agent who says it of his libvirtd.
+            "libvirtd cannot be reached: Failed to connect socket: Connection refused",
+            "See why libvirtd does not answer on h1 (systemctl status libvirtd virtqemud).",
+        ),
         ("busy", ""),
     ],
 )

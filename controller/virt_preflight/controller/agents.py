@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -50,8 +51,16 @@ UNREACHED = (
 LIBVIRTD = "See why libvirtd does not answer on {name} (systemctl status libvirtd virtqemud)."
 
 
+@dataclass(kw_only=True)
+class _Kept:
+    """A channel that outlives its calls, and how many of those are under way."""
+
+    channel: grpc.aio.Channel
+    calls: int = 0
+
+
 class Agents:
-    """The agents that one command asks, each over one channel that stays open for its questions.
+    """The agents that are asked, each over one channel that stays open for all its questions.
 
     A channel is a connection, and soon a TLS handshake: too dear for a single question. Where
     `at_most` channels are kept already, a host's channel lasts for one call, so open sockets are
@@ -60,7 +69,7 @@ class Agents:
 
     def __init__(self, at_most: int) -> None:
         self._at_most = at_most
-        self._channels: dict[FleetHost, grpc.aio.Channel] = {}
+        self._kept: dict[FleetHost, _Kept] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,22 +80,29 @@ class Agents:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        while self._channels:
-            _, channel = self._channels.popitem()
-            await channel.close()
+        while self._kept:
+            _, kept = self._kept.popitem()
+            await kept.channel.close()
 
     async def ask(self, host: FleetHost, call: Call[T], within_s: float) -> Heard[T] | Silent:
         """Put one question to one host. TimeoutError when `within_s` passes without an answer."""
-        channel = self._channels.get(host)
-        if channel is None and len(self._channels) < self._at_most:
-            channel = self._channels[host] = _channel(host)
-        if channel is None:
+        kept = self._kept.get(host)
+        if kept is None and len(self._kept) < self._at_most:
+            kept = self._kept[host] = _Kept(channel=_channel(host))
+        if kept is None:
             async with _channel(host) as passing:
                 return await _ask(passing, host, call, within_s)
-        answer = await _ask(channel, host, call, within_s)
-        if isinstance(answer, Unreached) and self._channels.pop(host, None) is not None:
-            # gRPC would wait before it tries again; the next question is to connect at once.
-            await channel.close()
+        kept.calls += 1
+        try:
+            answer = await _ask(kept.channel, host, call, within_s)
+            if isinstance(answer, Unreached) and self._kept.get(host) is kept:
+                # gRPC would wait before it tries again; the next question is to connect at once.
+                del self._kept[host]
+        finally:
+            kept.calls -= 1
+            # To close it ends the calls of others that use it: the last one does.
+            if kept.calls == 0 and self._kept.get(host) is not kept:
+                await kept.channel.close()
         return answer
 
     @asynccontextmanager
@@ -164,9 +180,13 @@ def _explained(at: FleetHost, call: Call[T], error: grpc.aio.AioRpcError) -> Hea
 
 
 def _unreached(host: FleetHost, details: str) -> Unreached:
-    own_words = (f"unavailable: {one_line(details)}", LIBVIRTD if "libvirtd" in details else "")
-    known = ((meaning, step) for part, meaning, step in UNREACHED if part in details)
-    why, step = next(known, own_words)
+    own_words = f"unavailable: {one_line(details)}"
+    if "libvirtd" in details:
+        # The agent was reached: whom it could not reach it says itself, in words like gRPC's.
+        why, step = own_words, LIBVIRTD
+    else:
+        known = ((meaning, step) for part, meaning, step in UNREACHED if part in details)
+        why, step = next(known, (own_words, ""))
     next_step = step.format(name=host.name, address=host.address)
     return Unreached(host=host.name, why=why, next_step=next_step)
 

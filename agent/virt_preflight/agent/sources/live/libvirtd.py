@@ -59,6 +59,11 @@ STATES = {
     libvirt.VIR_DOMAIN_PAUSED: "paused",
     libvirt.VIR_DOMAIN_SHUTOFF: "shut off",
 }
+LISTED = {
+    "running": libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING,
+    "paused": libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED,
+    "shut off": libvirt.VIR_CONNECT_LIST_DOMAINS_SHUTOFF,
+}
 USAGES = {
     libvirt.VIR_SECRET_USAGE_TYPE_VOLUME: "volume",
     libvirt.VIR_SECRET_USAGE_TYPE_CEPH: "ceph",
@@ -129,52 +134,22 @@ _loop_guard = threading.Lock()
 _loop_runs = False
 
 
-class Libvirtd:
+class Line:
     """One connection, opened when first needed and again when it was lost."""
 
-    def __init__(self, uri: str, patience: Patience) -> None:
+    def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._patience = patience
         self._connection: Any = None
         self._generation = 0
         self._guard = threading.Lock()
 
     def generation(self) -> int:
         """Another number once the connection was lost: its libvirtd may be another."""
-        connection = self._connection
-        if connection is not None and not connection.isAlive():
-            self._forget(connection)
+        self.lost()
         return self._generation
 
-    def ask(self, question: str, arguments: tuple[str, ...]) -> str:
-        """The raw answer. Asked once more when the connection turns out to be lost."""
-        answer = QUESTIONS[question]
-        within_s = PROBING_WITHIN_S if question in PROBING else WITHIN_S
-
-        def told(error: libvirt.libvirtError) -> SourceError:
-            if lacks := right_lacking(error, question):
-                return Unreadable(lacks)
-            return refusal(error) if question in ABOUT_A_GUEST else sentence(error)
-
-        def put() -> str:
-            try:
-                return self._put(answer, arguments)
-            except libvirt.libvirtError as error:
-                if not self._lost():
-                    raise told(error) from error
-            try:
-                return self._put(answer, arguments)
-            except libvirt.libvirtError as error:
-                raise told(error) from error
-
-        waits = question in MAY_WAIT_FOR_A_GUEST
-        whom = f"libvirtd about guest {arguments[0]}" if waits else "libvirtd"
-        return self._patience.ask(whom, within_s, put)
-
-    def _put(self, answer: Callable[..., str], arguments: tuple[str, ...]) -> str:
-        return answer(self._open(), *arguments)
-
-    def _open(self) -> Any:
+    def open(self) -> Any:
+        """The connection. Raises Refused, Unreadable."""
         with self._guard:
             if self._connection is None:
                 run_event_loop()
@@ -188,18 +163,72 @@ class Libvirtd:
                 self._connection = connection
             return self._connection
 
-    def _lost(self) -> bool:
+    def lost(self) -> bool:
+        """Whether the connection was lost; the next is then opened anew."""
         connection = self._connection
         if connection is None or connection.isAlive():
             return False
-        self._forget(connection)
-        return True
-
-    def _forget(self, connection: Any) -> None:
         with self._guard:
             if self._connection is connection:
                 self._connection = None
                 self._generation += 1
+        return True
+
+
+class Libvirtd:
+    """One line for all that libvirtd answers by itself, and one for what may wait for a guest.
+
+    While one thread waits for an answer, others on the same connection may be left without theirs
+    (seen with libvirt 9.0, where the waiting one reads for all). So who waits too long keeps his
+    connection until he is answered, and the others get a new one.
+    """
+
+    def __init__(self, uri: str, patience: Patience) -> None:
+        self._uri = uri
+        self._patience = patience
+        self._line = Line(uri)
+        self._apart = Line(uri)
+
+    def generation(self) -> int:
+        """Another number once the connection was lost: its libvirtd may be another."""
+        return self._line.generation()
+
+    def ask(self, question: str, arguments: tuple[str, ...]) -> str:
+        """The raw answer. Asked once more when the connection turns out to be lost."""
+        answer = QUESTIONS[question]
+        within_s = PROBING_WITHIN_S if question in PROBING else WITHIN_S
+        waits = question in MAY_WAIT_FOR_A_GUEST
+        line = self._apart if waits else self._line
+        answered = threading.Event()
+
+        def told(error: libvirt.libvirtError) -> SourceError:
+            if lacks := right_lacking(error, question):
+                return Unreadable(lacks)
+            return refusal(error) if question in ABOUT_A_GUEST else sentence(error)
+
+        def once() -> str:
+            return answer(line.open(), *arguments)
+
+        def put() -> str:
+            try:
+                try:
+                    return once()
+                except libvirt.libvirtError:
+                    if not line.lost():
+                        raise
+                    return once()
+            except libvirt.libvirtError as error:
+                raise told(error) from error
+            finally:
+                answered.set()
+
+        if not waits:
+            return self._patience.ask("libvirtd", within_s, put)
+        try:
+            return self._patience.ask(f"libvirtd about guest {arguments[0]}", within_s, put)
+        finally:
+            if not answered.is_set() and self._apart is line:
+                self._apart = Line(self._uri)
 
 
 def run_event_loop() -> None:
@@ -300,21 +329,30 @@ def _domain_capabilities(
 
 
 def _domains(connection: Any) -> str:
+    """Each domain's state by libvirt's filters, which wait for nobody.
+
+    Asked for by itself, that of a guest whose QEMU hangs while a job of its own waits for that
+    QEMU is not answered before the job ends (seen with 9.0).
+    """
+    state_by_uuid = {
+        domain.UUIDString(): state
+        for state, wanted in LISTED.items()
+        for domain in connection.listAllDomains(wanted)
+    }
     found = []
     for domain in connection.listAllDomains(0):
         try:
-            state = domain.state(0)[0]
             persistent = bool(domain.isPersistent())
         except libvirt.libvirtError:
             # It went away between the list and the question.
             continue
-        number = domain.ID()
+        number, uuid = domain.ID(), domain.UUIDString()
         found.append(
             {
                 "name": domain.name(),
-                "uuid": domain.UUIDString(),
+                "uuid": uuid,
                 "id": number if number >= 0 else None,
-                "state": STATES.get(state, "other"),
+                "state": state_by_uuid.get(uuid, "other"),
                 "persistent": persistent,
             }
         )
