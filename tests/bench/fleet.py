@@ -98,10 +98,12 @@ async def _both(
             for number, address in enumerate(addresses)
         )
         async with AsyncExitStack() as until:
+            pace = Pace(each_s=60, all_s=120, in_flight=Fleet(hosts=()).in_flight)
             asker = Asker(
                 fleet=Fleet(hosts=hosts),
                 agents=await until.enter_async_context(Agents(at_most=agents)),
-                pace=Pace(each_s=60, all_s=120, in_flight=Fleet(hosts=()).in_flight),
+                pace=pace,
+                brisk=pace,
             )
             methods: list[Method] = [
                 (

@@ -302,8 +302,8 @@ ALLOWED = (
         sides=("destination",),
     ),
     Allowed(
-        why="a disk whose owner was changed, and changed back, remembers when",
-        depths=("rehearsal",),
+        why="a disk whose owner, or what libvirt noted of it, was put back remembers when",
+        depths=DEEP,
         kind="file",
         name="/srv/.*/@guest.*",
         ways=("touched",),

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from virt_preflight.agent.sources.live import clearing
-from virt_preflight.agent.sources.live.clearing import clear, is_standin
+from virt_preflight.agent.sources.live.clearing import (
+    clear,
+    is_standin,
+    note_owners_again,
+    owners_noted,
+)
 
 NAME, UUID = "virt-preflight-dry-run-0a1b2c3d", "99999999-8888-7777-6666-555555555555"
 
@@ -68,3 +74,36 @@ def test_only_a_stand_in_is_cleared_up_after(name: str, uuid: str) -> None:
     assert not is_standin(name, uuid)
     with pytest.raises(ValueError, match="no stand-in"):
         clear(name, uuid, [])
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A disk with a note of libvirt's, under a name that everybody may give."""
+    monkeypatch.setattr(clearing, "NOTED", "user.libvirt.")
+    made = tmp_path / "db1.qcow2"
+    made.touch()
+    os.setxattr(made, "user.libvirt.dac", b"+0:+0")
+    os.setxattr(made, "user.mine", b"1")
+    return made
+
+
+def test_what_libvirt_noted_of_a_disk_is_noted_again(disk: Path) -> None:
+    noted = owners_noted([str(disk), "/not/there"])
+    os.removexattr(disk, "user.libvirt.dac")
+    note_owners_again(noted)
+    assert os.getxattr(disk, "user.libvirt.dac") == b"+0:+0"
+
+
+def test_what_libvirt_noted_anew_stays(disk: Path) -> None:
+    noted = owners_noted([str(disk)])
+    os.setxattr(disk, "user.libvirt.dac", b"+1:+1")
+    note_owners_again(noted)
+    assert os.getxattr(disk, "user.libvirt.dac") == b"+1:+1"
+
+
+def test_another_file_at_the_path_gets_no_notes(disk: Path) -> None:
+    noted = owners_noted([str(disk)])
+    disk.rename(disk.with_suffix(".old"))
+    disk.touch()
+    note_owners_again(noted)
+    assert os.listxattr(disk) == []

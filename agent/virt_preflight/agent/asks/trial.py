@@ -83,7 +83,10 @@ def trial(question: Question, domain: Domain, stage: Stage | None) -> Hearing:
         standin = standin_for(
             domain, name=f"{STANDIN}{secrets.token_hex(4)}", uuid=str(uuid4()), setting=setting
         )
-        act = _act(standin, options, question.value(GuestOrigin))
+        act = replace(
+            _act(standin, options, question.value(GuestOrigin)),
+            opened=(*sorted(setting.present), *sorted(_below(question).values())),
+        )
     except BadXml as error:
         return _doubt(f"the migration cookie of the source: {error}")
     except SourceError as error:
@@ -160,9 +163,8 @@ def _setting(question: Question, domain: Domain, options: MigrationOptions) -> S
     if isinstance(qemu, Unknown):
         raise SourceError(qemu.why)
     assert isinstance(qemu, QemuUser)
-    seen, disks = question.value(SeenDisks), question.value(GuestDisks)
-    below = backing_by_path(seen) if isinstance(seen, SeenDisks) else {}
-    present, shut = _files(question.store.source, domain, qemu, below)
+    disks = question.value(GuestDisks)
+    present, shut = _files(question.store.source, domain, qemu, _below(question))
     security = question.value(HostSecurity)
     return Setting(
         uid=qemu.user.uid,
@@ -177,6 +179,12 @@ def _setting(question: Question, domain: Domain, options: MigrationOptions) -> S
         if isinstance(disks, GuestDisks)
         else frozenset(),
     )
+
+
+def _below(question: Question) -> Mapping[str, str]:
+    """The backing file that each image names itself, by the image's path."""
+    seen = question.value(SeenDisks)
+    return backing_by_path(seen) if isinstance(seen, SeenDisks) else {}
 
 
 def _files(

@@ -19,7 +19,6 @@ from virt_preflight.agent.xml import Element
 # Where libvirt takes one of a few words and refuses any other, with those that every libvirt which
 # is still about (7.0 and newer) knows (VIR_ENUM_IMPL in conf/domain_conf.c).
 VALUES_OF_OLD = {
-    ("cpu", "mode"): "custom host-model host-passthrough",
     ("devices/audio", "type"): "none alsa coreaudio jack oss pulseaudio sdl spice file",
     ("devices/channel", "type"): "null vc pty dev file pipe stdio udp tcp unix spicevmc spiceport",
     ("devices/disk/target", "bus"): "ide fdc scsi virtio xen usb uml sata sd",

@@ -30,6 +30,8 @@ class Act:
     parameters: Mapping[str, str] = field(default_factory=dict)
     # Paths that come to be with it and were not there before; each is called as it is.
     files: tuple[str, ...] = ()
+    # Paths of the guest's own that it opens too: the running guest's, so each stays as it is.
+    opened: tuple[str, ...] = ()
 
 
 class NoPhases(Impossible):

@@ -1,11 +1,15 @@
-"""Removes what a stand-in left on this host: files of its own name, the TPM of its own UUID."""
+"""Removes what a stand-in left on this host: files of its own name, the TPM of its own UUID.
+
+And puts back what libvirt took of the files that it shares with the running guest.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from virt_preflight.agent.sources.stage import STANDIN
 
@@ -15,6 +19,11 @@ UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LOGS = ("/var/log/libvirt/qemu/{name}.log", "/var/log/swtpm/libvirt/qemu/{name}-swtpm.log")
 # Of an emulated TPM, by the guest's UUID.
 TPM_STATE = "/var/lib/libvirt/swtpm/{uuid}"
+# libvirt notes a file's earlier owner there (remember_owner in qemu.conf), and takes the note away
+# from all disks of a guest that ends, its labels or not (qemuBlockRemoveImageMetadata).
+NOTED = "trusted.libvirt.security."
+# By path: which file it is, and libvirt's notes by their names, in hexadecimal.
+Owners = Mapping[str, Mapping[str, Any]]
 
 
 def is_standin(name: str, uuid: str) -> bool:
@@ -33,6 +42,36 @@ def clear(name: str, uuid: str, files: Sequence[str]) -> None:
                 os.unlink(path)
     with suppress(OSError):
         _remove_tree(TPM_STATE.format(uuid=uuid))
+
+
+def owners_noted(paths: Iterable[str]) -> Owners:
+    """What libvirt noted of them, by path, and which file each is; nothing for most."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for path in paths:
+        # A file that is not there, or a file system that keeps no such notes.
+        with suppress(OSError):
+            names = [name for name in os.listxattr(path) if name.startswith(NOTED)]
+            if names:
+                notes = {name: os.getxattr(path, name).hex() for name in names}
+                found[path] = {"file": _which(path), "notes": notes}
+    return found
+
+
+def note_owners_again(noted: Owners) -> None:
+    """As before, unless it is another file by now, or its guest has ended and its owner with it."""
+    for path, before in noted.items():
+        with suppress(OSError):
+            if _which(path) != before["file"]:
+                continue
+            there = set(os.listxattr(path))
+            for name, value in before["notes"].items():
+                if name not in there:
+                    os.setxattr(path, name, bytes.fromhex(value))
+
+
+def _which(path: str) -> list[int]:
+    seen = os.stat(path)
+    return [seen.st_dev, seen.st_ino, seen.st_uid, seen.st_gid]
 
 
 def _remove_tree(path: str) -> None:

@@ -20,6 +20,10 @@ from virt_preflight.agent.sources import Impossible
 # By libvirt's names, without VIR_MIGRATE_PARAM_: what libvirt.h calls "destination_xml" and so on.
 Parameters = Mapping[str, str | int | tuple[str, ...]]
 
+# How QEMU ended tells Finish in place of its own words when the monitor closes a moment early (seen
+# with 11.3 in 2 of 9 cancelled migrations on a busy machine). QEMU itself names no signal 15.
+ENDED_BY_FINISH = "terminating on signal 15 from pid"
+
 
 @cache
 def library() -> ctypes.CDLL:
@@ -112,7 +116,8 @@ def cancel(connection: Any, flags: int, parameters: Parameters) -> None:
         assert not arrived, "a cancelled migration does not arrive"
         error = libvirt.libvirtError("virDomainMigrateFinish3Params() failed")
     # VIR_ERR_MIGRATE_FINISH_OK: "migration successfully aborted".
-    if error.get_error_code() != libvirt.VIR_ERR_MIGRATE_FINISH_OK:
+    aborted = error.get_error_code() == libvirt.VIR_ERR_MIGRATE_FINISH_OK
+    if not aborted and ENDED_BY_FINISH not in (error.get_error_message() or ""):
         raise error
 
 

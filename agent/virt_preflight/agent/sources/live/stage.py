@@ -22,7 +22,13 @@ import libvirt
 
 from virt_preflight.agent.sources import Impossible, SourceError, Unreadable
 from virt_preflight.agent.sources.live import entrypoints
-from virt_preflight.agent.sources.live.clearing import clear, is_standin
+from virt_preflight.agent.sources.live.clearing import (
+    Owners,
+    clear,
+    is_standin,
+    note_owners_again,
+    owners_noted,
+)
 from virt_preflight.agent.sources.live.libvirtd import (
     KEEPALIVE_COUNT,
     KEEPALIVE_INTERVAL_S,
@@ -98,6 +104,7 @@ class LiveStage:
                     return
                 time.sleep(SWEEP_EVERY_S)
             clear(note.name, uuid, files)
+            note_owners_again(noted["owners"])
             note.unlink()
             logging.info("cleared up after %s, which had been cut short", note.name)
 
@@ -248,24 +255,27 @@ def _noted(act: Act) -> Iterator[None]:
         opened = os.open(note, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise Unreadable(f"{NOTES}: {error.strerror}") from None
+    owners = owners_noted(act.opened)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX)
-        os.write(opened, json.dumps({"uuid": act.uuid, "files": act.files}).encode())
+        told = {"uuid": act.uuid, "files": act.files, "owners": owners}
+        os.write(opened, json.dumps(told).encode())
         yield
     except Unreadable:
         # libvirtd may go on without us: its files are cleared when it is seen to be done.
         raise
     except BaseException:
-        _cross_out(note, act)
+        _cross_out(note, act, owners)
         raise
     else:
-        _cross_out(note, act)
+        _cross_out(note, act, owners)
     finally:
         os.close(opened)
 
 
-def _cross_out(note: Path, act: Act) -> None:
+def _cross_out(note: Path, act: Act, owners: Owners) -> None:
     clear(act.name, act.uuid, act.files)
+    note_owners_again(owners)
     note.unlink(missing_ok=True)
 
 
