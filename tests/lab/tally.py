@@ -114,6 +114,8 @@ class Score:
     lab: Lab
     outcomes: list[Outcome] = field(default_factory=list)
     skipped: list[tuple[Scenario, str]] = field(default_factory=list)
+    # Right when played again; what was wrong the first time.
+    unstable: list[tuple[Scenario, str]] = field(default_factory=list)
 
     @property
     def rows(self) -> list[Row]:
@@ -134,6 +136,7 @@ class Score:
                 lines.append(f"  not as meant: {outcome.scenario.id}: {outcome.as_meant}")
             lines += [f"  trace: {outcome.scenario.id}: {trace}" for trace in outcome.traces]
             lines += [f"  left over: {outcome.scenario.id}: {left}" for left in outcome.leftovers]
+        lines += [f"  UNSTABLE {scenario.id}: {faults}" for scenario, faults in self.unstable]
         lines += [f"  SKIPPED {scenario.id}: {why}" for scenario, why in self.skipped]
         return lines
 

@@ -7,6 +7,7 @@ these depths only, VIRT_PREFLIGHT_LAB_TRUTH_ONLY=1 at none.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -45,14 +46,30 @@ def test_the_verdict_is_true(scenario: Scenario, lab: Lab, score: Score) -> None
         score.skipped.append((scenario, why))
         pytest.skip(f"NOT ON THIS MACHINE: {why}")
     outcome = staged(lab, scenario)
+    if faults := list(faults_of(outcome)):
+        # A busy machine may cost an answer its deadline. What is wrong is wrong twice; what is
+        # not stands in the score, so that nobody takes it for calm.
+        outcome = staged(lab, scenario)
+        if not list(faults_of(outcome)):
+            score.unstable.append((scenario, "; ".join(faults)))
     score.outcomes.append(outcome)
-    assert outcome.as_meant is None, outcome.as_meant
+    assert list(faults_of(outcome)) == []
+
+
+def faults_of(outcome: Outcome) -> Iterator[str]:
+    """Each way in which it is not as it has to be."""
+    if outcome.as_meant:
+        yield outcome.as_meant
     for depth, said in outcome.depths.items():
-        assert misshapen(said.whole) == [], f"{depth}: the JSON is not as published"
-        wrong = fault_of(scenario, depth, said, outcome.truth)
-        assert wrong is None, f"{wrong}; truth: {outcome.truth} {outcome.error}"
-    assert list(outcome.traces) == [], "asking left traces"
-    assert list(outcome.leftovers) == [], "the hosts are not clean for the next scenario"
+        for misshape in misshapen(said.whole):
+            yield f"{depth}: the JSON is not as published: {misshape}"
+        wrong = fault_of(outcome.scenario, depth, said, outcome.truth)
+        if wrong is not None:
+            yield f"{wrong}; truth: {outcome.truth} {outcome.error}"
+    for trace in outcome.traces:
+        yield f"asking left a trace: {trace}"
+    for left in outcome.leftovers:
+        yield f"the hosts are not clean for the next scenario: {left}"
 
 
 def test_every_scenario_has_a_name_of_its_own() -> None:
