@@ -2,7 +2,7 @@ import pytest
 
 from tests.agent.fake import FakeSource
 from tests.agent.test_schema import GRAMMAR
-from virt_preflight.agent.check import CouldNotTell, Problem
+from virt_preflight.agent.check import Check, CouldNotTell, Problem
 from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.domain import read_domain
 from virt_preflight.agent.families.libvirt import (
@@ -40,15 +40,17 @@ def known(text: str | SourceError = SCHEMA) -> KnownXml:
     return known_xml(FakeSource(texts={f"{SCHEMAS}/domain.rng": text}))
 
 
-def found(inside: str, schema: KnownXml | None = None) -> list[Problem]:
+def found(check: Check[...], inside: str, schema: KnownXml | None = None) -> list[Problem]:
     domain = read_domain(f"<domain><name>g</name>{inside}</domain>")
-    problems = list(element_unknown(NOTHING_SAID, domain, schema or known()))
+    problems = list(check(NOTHING_SAID, domain, schema or known()))
     assert all(isinstance(one, Problem) for one in problems)
     return problems  # type: ignore[return-value]
 
 
 def test_a_part_that_libvirt_would_drop_is_named_with_what_comes_of_it() -> None:
-    (problem,) = found("<devices><disk><driver discard_no_unref='on'/></disk></devices>")
+    (problem,) = found(
+        element_unknown, "<devices><disk><driver discard_no_unref='on'/></disk></devices>"
+    )
     assert problem == Problem(
         subject="devices/disk/driver/@discard_no_unref",
         wanted="known to the libvirt there",
@@ -59,7 +61,7 @@ def test_a_part_that_libvirt_would_drop_is_named_with_what_comes_of_it() -> None
 
 def test_the_same_part_of_two_disks_is_told_once() -> None:
     disk = "<disk><driver colour='red'/></disk>"
-    assert len(found(f"<devices>{disk}{disk}</devices>")) == 1
+    assert len(found(element_unknown, f"<devices>{disk}{disk}</devices>")) == 1
 
 
 @pytest.mark.parametrize(
@@ -75,17 +77,17 @@ def test_the_same_part_of_two_disks_is_told_once() -> None:
     ],
 )
 def test_what_is_known_or_told_elsewhere_is_not_told(inside: str) -> None:
-    assert found(inside) == []
+    assert found(element_unknown, inside) == []
 
 
 def test_more_than_the_usual_is_told() -> None:
-    (problem,) = found("<cpu><topology cores='2' clusters='2'/></cpu>")
+    (problem,) = found(element_unknown, "<cpu><topology cores='2' clusters='2'/></cpu>")
     assert problem.subject == "cpu/topology/@clusters"
 
 
 @pytest.mark.parametrize("text", [Unreadable("no right"), "<grammar", GRAMMAR.format("")])
 def test_a_host_without_its_schema_is_told_so_and_none_the_worse(text: str | SourceError) -> None:
-    (problem,) = found("<new/>", known(text))
+    (problem,) = found(element_unknown, "<new/>", known(text))
     assert problem.severity is Severity.NOTE
 
 
@@ -94,7 +96,7 @@ def test_what_a_schema_includes_is_read_as_well() -> None:
         f"{SCHEMAS}/domain.rng": GRAMMAR.format("<include href='more.rng'/>"),
         f"{SCHEMAS}/more.rng": SCHEMA,
     }
-    assert found("<devices/>", known_xml(FakeSource(texts=texts))) == []
+    assert found(element_unknown, "<devices/>", known_xml(FakeSource(texts=texts))) == []
     del texts[f"{SCHEMAS}/more.rng"]
     assert known_xml(FakeSource(texts=texts)).schema is None
 
@@ -132,4 +134,8 @@ def test_who_was_asked_and_did_not_answer_leaves_it_open() -> None:
 
 def test_what_a_trial_left_out_is_noted() -> None:
     assert [one.subject for one in left_out(hearings(said("libvirt.left-out", "")))] == ["x"]
+    assert not list(left_out(NOTHING_SAID))
+
+
+def test_a_trial_of_all_of_the_guest_notes_nothing() -> None:
     assert not list(left_out(NOTHING_SAID))
