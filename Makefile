@@ -7,7 +7,7 @@ LAB := $(BIN)/python -m tests.lab
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lab-up lab-down lab-score lab-table recordings format generate constraints wheels clean
+.PHONY: help demo test lint bench lab-up lab-down lab-score lab-table recordings format generate constraints wheels debs clean
 
 help:
 	@echo 'make demo       show the main job: real libvirt hosts as root, recorded ones otherwise'
@@ -19,6 +19,7 @@ help:
 	@echo '                build/lab-score.json, and make lab-table says it again as Markdown'
 	@echo 'make recordings record hosts of the lab anew, for tests without root (root)'
 	@echo 'make wheels     the distributions to install on hosts, in dist/'
+	@echo 'make debs       Debian packages of both for bookworm and trixie, in dist/'
 	@echo 'make constraints  pin the newest versions of everything'
 	@echo 'make generate   write the generated files anew: protobuf code, agent/CHECKS.md'
 
@@ -73,6 +74,9 @@ constraints: $(READY)
 wheels: $(READY)
 	rm -rf dist
 	for member in proto agent controller; do $(BIN)/uv build --quiet --wheel --out-dir dist $$member; done
+
+debs: $(READY)
+	deploy/deb/build.sh
 
 clean:
 	rm -rf .venv build dist

@@ -1,0 +1,33 @@
+"""The packages of this checkout, built once a change."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.lab.machine import CHECKOUT, digest, run
+from tests.lab.roots import locked, tree_digest
+
+SOURCES = ("proto", "agent", "controller", "deploy")
+SUFFIX_BY_RELEASE = {"bookworm": "deb12", "trixie": "deb13"}
+
+
+def built(release: str) -> tuple[Path, ...]:
+    """Agent's and controller's, for the release."""
+    what = digest(*(tree_digest(CHECKOUT / part) for part in SOURCES))
+    place = CHECKOUT / "build" / "debs" / release
+    mark = place / f".of-{what}"
+    place.mkdir(parents=True, exist_ok=True)
+    with locked(place.parent / ".lock"):
+        if not mark.exists():
+            for old in (*place.glob("*.deb"), *place.glob(".of-*")):
+                old.unlink()
+            run(
+                [CHECKOUT / "deploy" / "deb" / "build.sh", release],
+                within_s=600,
+                env={"DEBS": str(place), "PATH": os.environ["PATH"]},
+            )
+            mark.touch()
+    found = tuple(sorted(place.glob(f"*~{SUFFIX_BY_RELEASE[release]}_*.deb")))
+    assert len(found) == 2, f"wanted two packages for {release}, found {found}"
+    return found

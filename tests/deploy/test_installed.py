@@ -1,0 +1,276 @@
+"""The packages, installed into a booted release of each kind, and asked: as an operator would.
+
+Needs root and the lab's Debian roots; where they cannot be, skipped as loudly as the lab is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deploy import booted, packages
+from tests.deploy.booted import Machine
+from tests.lab import machine as below
+from tests.lab.conftest import give_up
+from tests.lab.machine import CHECKOUT, LabError
+
+pytestmark = pytest.mark.lab
+
+HERE = Path(__file__).resolve().parent
+BY_UNIT, BY_ROOT = "127.0.0.1", "localhost"
+RECORDED = CHECKOUT / "tests/recordings/h2"
+BOTH = f"{BY_UNIT}:50551,{BY_ROOT}:50571"
+POLKIT = 'access_drivers = [ "polkit" ]'
+
+
+@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+def host(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """A release that has booted, with both packages installed and storage to ask about.
+
+    Beside the agent of the unit another one runs by hand, with all of root's rights.
+    """
+    if reason := below.why_not() or booted.why_not():
+        give_up(reason)
+    try:
+        debs = packages.built(request.param)
+        with booted.booted(request.param, [*debs, *HERE.glob("*.xml"), RECORDED]) as machine:
+            for part in readme("host"):
+                machine.script(f"cd /packages\n{part}", within_s=180)
+            wait_for_agent(machine, 50551)
+            install, _ = readme("operator")
+            machine.script(f"cd /packages\n{install}", within_s=180)
+            machine.run("sh", "-eus", stdin=(HERE / "storage.sh").read_text())
+            machine.script(
+                "setsid --fork virt-preflight-agent serve --listen 127.0.0.1:50571 "
+                "</dev/null >/var/log/by-root.log 2>&1"
+            )
+            # What the page has at the end of a tunnel: a host that was recorded.
+            machine.script(
+                "setsid --fork virt-preflight-agent replay /packages/h2 --listen 127.0.0.1:50561 "
+                "</dev/null >/var/log/recorded.log 2>&1"
+            )
+            for port in (50561, 50571):
+                wait_for_agent(machine, port)
+            yield machine
+    except LabError as error:
+        give_up(str(error))
+
+
+def readme(where: str) -> list[str]:
+    """The commands of deploy/README.md for there."""
+    page = (CHECKOUT / "deploy/README.md").read_text()
+    found = re.findall(rf"^```{where}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert found, where
+    return found
+
+
+def wait_for_agent(machine: Machine, port: int) -> None:
+    until = time.monotonic() + 60
+    while not machine.attempt("ss", "-Hltn", f"sport = :{port}").out.strip():
+        if time.monotonic() > until:
+            journal = machine.attempt("journalctl", "--no-pager", "-n", "40").out
+            raise AssertionError(f"nobody listens on port {port}\n{journal}")
+        time.sleep(0.2)
+
+
+def check(machine: Machine, *words: str) -> dict[str, Any]:
+    ran = machine.attempt("virt-preflight", "check", *words, "--hosts", BOTH, "-o", "json")
+    assert ran.code in (0, 3, 5), ran.err
+    told: dict[str, Any] = json.loads(ran.out)
+    return told
+
+
+def parts(host: dict[str, Any]) -> list[str]:
+    """What an agent said, but for what is of the moment."""
+    told = [*host["findings"], *host["unanswered"]]
+    keys = ("check", "subject", "wanted", "found", "severity", "why", "depth")
+    return sorted(json.dumps({key: one.get(key) for key in keys}) for one in told)
+
+
+def test_the_first_dry_run_is_as_the_readme_says(host: Machine) -> None:
+    _, asking = readme("operator")
+    for command in asking.splitlines():
+        # Pages are left out of the lab's roots.
+        if not command.startswith("man "):
+            ran = host.attempt("sh", "-euc", command)
+            assert ran.code in (0, 3), f"{command}: {ran.err}"
+            assert ran.out, command
+    assert "h1" in host.run("virt-preflight", "hosts")
+
+
+def test_a_sandbox_changes_no_verdict(host: Machine) -> None:
+    told = check(host, "--xml", "/packages/guest.xml")
+    by_name = {one["host"]: one for one in told["hosts"]}
+    assert parts(by_name[BY_UNIT]) == parts(by_name[BY_ROOT])
+    found = {(one["check"], one["subject"]) for one in by_name[BY_UNIT]["findings"]}
+    # A fault of each kind that the sandbox could hide or make, and none where there is none.
+    assert {
+        ("disks.unreadable", "vdb"),
+        ("disks.unwritable", "vdd"),
+        ("disks.missing", "vde"),
+    } <= found
+    assert not [one for one in found if one[1] in ("vda", "vdc", "vdg", "vdh")]
+
+
+def test_a_guest_that_runs_here_may_leave_as_root_would_let_it(host: Machine) -> None:
+    ways = ((BY_UNIT, BY_ROOT), (BY_ROOT, BY_UNIT))
+    by_unit, by_root = (
+        check(host, "db1", "--from", source, "--to", destination) for source, destination in ways
+    )
+    assert parts(by_unit["hosts"][0]) == parts(by_root["hosts"][0])
+    assert "disks.unsafe" in {one["check"] for one in by_unit["hosts"][0]["findings"]}
+
+
+def test_the_agent_is_nobody_and_its_deputy_has_no_network(host: Machine) -> None:
+    agent, deputy = (status(host, f"virt-preflight-{unit}.service") for unit in ("agent", "deputy"))
+    assert agent["user"] == "virt-preflight"
+    assert agent["CapEff"] == agent["CapBnd"] == "0000000000000000"
+    assert deputy["user"] == "virt-preflight-deputy"
+    # DAC_OVERRIDE, DAC_READ_SEARCH, SETGID, SETUID.
+    assert deputy["CapBnd"] == "00000000000000c6"
+    assert agent["NoNewPrivs"] == deputy["NoNewPrivs"] == "1"
+    assert agent["Seccomp"] == deputy["Seccomp"] == "2"
+    links = host.run("nsenter", "-t", deputy["pid"], "-n", "cat", "/proc/self/net/dev")
+    assert [line.split(":")[0].strip() for line in links.splitlines()[2:]] == ["lo"]
+    listening = host.run("ss", "-Hltn", "sport = :50551").split()
+    assert "127.0.0.1" in listening[3]
+
+
+def status(host: Machine, unit: str) -> dict[str, str]:
+    pid = host.run("systemctl", "show", "-p", "MainPID", "--value", unit).strip()
+    lines = host.run("cat", f"/proc/{pid}/status").splitlines()
+    told = {name: rest.strip() for name, _, rest in (line.partition(":") for line in lines)}
+    user = host.run("stat", "-c", "%U", f"/proc/{pid}").strip()
+    return {**told, "pid": pid, "user": user}
+
+
+def test_the_deputy_is_reached_by_the_agent_alone(host: Machine) -> None:
+    ask = (
+        "import socket; s = socket.socket(socket.AF_UNIX); "
+        "s.connect('/run/virt-preflight-deputy.sock'); print('in')"
+    )
+    by = {
+        user: host.attempt("runuser", "-u", user, "--", "python3", "-c", ask).out.strip()
+        for user in ("nobody", "libvirt-qemu", "virt-preflight")
+    }
+    assert by == {"nobody": "", "libvirt-qemu": "", "virt-preflight": "in"}
+
+
+def test_the_deputy_may_not_become_root(host: Machine) -> None:
+    """setuid(2) is what its capability would give, and what its filter takes."""
+    unit = "virt-preflight-deputy"
+    shown = host.run("systemctl", "show", "-p", "SystemCallFilter", "--value", unit)
+    words = set(shown.split())
+    assert {"setfsuid", "setfsgid", "setgroups", "capset"} <= words
+    others = {"setuid", "setreuid", "setresuid", "setgid", "setregid", "setresgid"}
+    assert words & (others | {"chown", "mount", "bpf", "ptrace"}) == set()
+
+
+@pytest.fixture
+def fine_grained(host: Machine) -> Iterator[Machine]:
+    """libvirtd asks polkit for every single thing."""
+    conf = host.files / "etc/libvirt/libvirtd.conf"
+    before = conf.read_text()
+    conf.write_text(f"{before}\n{POLKIT}\n")
+    host.run("systemctl", "restart", "libvirtd")
+    yield host
+    conf.write_text(before)
+    host.run("systemctl", "restart", "libvirtd")
+
+
+def test_the_rule_for_polkit_gives_what_is_needed_and_no_more(fine_grained: Machine) -> None:
+    test_a_sandbox_changes_no_verdict(fine_grained)
+    test_a_guest_that_runs_here_may_leave_as_root_would_let_it(fine_grained)
+    for forbidden in (
+        "destroy db1",
+        "suspend db1",
+        "undefine db1",
+        "create /packages/running.xml",
+        "pool-destroy guests",
+        "net-start default",
+        "nodedev-list",
+        "secret-undefine 0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f",
+        "vol-delete v1 guests",
+    ):
+        as_agent = ("runuser", "-u", "virt-preflight", "--", "virsh", "-c", "qemu:///system")
+        refused = fine_grained.attempt(*as_agent, *forbidden.split())
+        assert refused.code == 1, forbidden
+        assert "access denied" in refused.err, f"{forbidden}: {refused.err}"
+    assert "db1" in fine_grained.run("virsh", "-q", "list", "--name")
+
+
+def test_a_stranger_is_not_let_in_by_the_rule(host: Machine) -> None:
+    refused = host.attempt("runuser", "-u", "nobody", "--", "virsh", "-c", "qemu:///system", "list")
+    assert refused.code == 1
+    assert "authenti" in refused.err
+
+
+def test_trials_work_with_the_example_and_leave_nothing(fine_grained: Machine) -> None:
+    examples = "/usr/share/virt-preflight-agent/trial"
+    unit = "/etc/systemd/system/virt-preflight-agent.service.d"
+    before = check_trial(fine_grained)
+    assert "access denied" in before["unanswered"][0]["why"], "no right to play as yet"
+    fine_grained.script(
+        f"mkdir -p {unit}\ncp {examples}/virt-preflight-trial.conf {unit}\n"
+        f"cp {examples}/59-virt-preflight-trial.rules /etc/polkit-1/rules.d\n"
+        "systemctl daemon-reload\nsystemctl restart virt-preflight-agent"
+    )
+    wait_for_agent(fine_grained, 50551)
+    noted = wait_for_silence(fine_grained)
+    after = check_trial(fine_grained)
+    assert (after["depth"], after["verdict"], after["unanswered"]) == ("trial", "CLEAR", [])
+    assert wait_for_silence(fine_grained) == noted
+
+
+def wait_for_silence(machine: Machine) -> tuple[str, ...]:
+    """What a trial could leave, once the agent has no act noted as under way."""
+    until = time.monotonic() + 30
+    while machine.run("ls", "/run/virt-preflight"):
+        assert time.monotonic() < until, "the agent has not cleared up"
+        time.sleep(0.2)
+    notes = "import os; p = '/var/lib/libvirt/images/run.qcow2'; "
+    notes += "print(sorted((n, os.getxattr(p, n)) for n in os.listxattr(p)), os.stat(p)[4:6])"
+    xattrs = machine.run("python3", "-c", notes)
+    assert "trusted.libvirt.security" in xattrs, "the disk of the guest that runs has its notes"
+    logs = machine.run("ls", "/var/log/libvirt/qemu")
+    return xattrs, logs, machine.run("virsh", "-q", "list", "--name")
+
+
+def check_trial(host: Machine) -> dict[str, Any]:
+    words = ("--xml", "/packages/plain.xml", "--depth", "trial", "--to", BY_UNIT)
+    told: dict[str, Any] = check(host, *words)["hosts"][0]
+    return told
+
+
+def test_completion_and_pages_are_where_shells_look(host: Machine) -> None:
+    host.script(
+        "bash -n /usr/share/bash-completion/completions/virt-preflight\n"
+        "grep -q '#compdef virt-preflight' /usr/share/zsh/vendor-completions/_virt-preflight\n"
+        "grep -q virt-preflight /usr/share/fish/vendor_completions.d/virt-preflight.fish\n"
+    )
+    asked = host.run(
+        "env", "COMP_WORDS=virt-preflight che", "COMP_CWORD=1",
+        "_VIRT_PREFLIGHT_COMPLETE=bash_complete", "virt-preflight",
+    )  # fmt: skip
+    assert set(asked.split()) == {"plain,check", "plain,checks"}
+
+
+def test_removed_it_is_gone(host: Machine) -> None:
+    host.script("dpkg -P virt-preflight-agent virt-preflight")
+    places = (
+        "/usr/lib/virt-preflight*",
+        "/usr/sbin/virt-preflight*",
+        "/lib/systemd/system/virt-preflight*",
+        "/etc/virt-preflight/agent.toml",
+        "/run/virt-preflight*",
+    )
+    left = host.run("sh", "-c", f"ls -d {' '.join(places)} 2>/dev/null || :")
+    assert left == ""
+    running = host.run("sh", "-c", "pgrep -u virt-preflight,virt-preflight-deputy -a || :")
+    assert running == ""
