@@ -26,31 +26,31 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from virt_preflight.v1 import guest_pb2 as virt__preflight_dot_v1_dot_guest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evirt_preflight/v1/report.proto\x12\x11virt_preflight.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dvirt_preflight/v1/guest.proto\"\xd9\x02\n\x07\x46inding\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12-\n\x08severity\x18\x02 \x01(\x0e\x32\x1b.virt_preflight.v1.Severity\x12%\n\x04side\x18\x03 \x01(\x0e\x32\x17.virt_preflight.v1.Side\x12\'\n\x05phase\x18\x04 \x01(\x0e\x32\x18.virt_preflight.v1.Phase\x12\'\n\x05\x64\x65pth\x18\x05 \x01(\x0e\x32\x18.virt_preflight.v1.Depth\x12\x0f\n\x07subject\x18\x06 \x01(\t\x12\x0e\n\x06wanted\x18\x07 \x01(\t\x12\r\n\x05\x66ound\x18\x08 \x01(\t\x12\x0e\n\x06remedy\x18\t \x01(\t\x12\x10\n\x08\x63ommands\x18\n \x03(\t\x12\x0f\n\x07lasting\x18\x0b \x01(\x08\x12\x15\n\rlibvirt_error\x18\x0c \x01(\t\x12\x0e\n\x06waived\x18\r \x01(\x08\x12\r\n\x05title\x18\x0e \x01(\t\"\xb0\x01\n\nUnanswered\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12-\n\x08severity\x18\x02 \x01(\x0e\x32\x1b.virt_preflight.v1.Severity\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x0e\n\x06waived\x18\x05 \x01(\x08\x12\r\n\x05title\x18\x06 \x01(\t\x12\'\n\x05\x64\x65pth\x18\x07 \x01(\x0e\x32\x18.virt_preflight.v1.Depth\"X\n\x06\x43laims\x12\x12\n\nmemory_kib\x18\x01 \x01(\x04\x12\r\n\x05vcpus\x18\x02 \x01(\r\x12+\n\x05pages\x18\x03 \x03(\x0b\x32\x1c.virt_preflight.v1.PageClaim\",\n\tPageClaim\x12\x10\n\x08page_kib\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"=\n\x08\x43\x61pacity\x12\x18\n\x10memory_total_kib\x18\x01 \x01(\x04\x12\x17\n\x0fmemory_free_kib\x18\x02 \x01(\x04\"\xcd\x03\n\x06Report\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x12\n\nguest_name\x18\x02 \x01(\t\x12\x12\n\nguest_uuid\x18\x03 \x01(\t\x12+\n\x07verdict\x18\x04 \x01(\x0e\x32\x1a.virt_preflight.v1.Verdict\x12,\n\x08\x66indings\x18\x05 \x03(\x0b\x32\x1a.virt_preflight.v1.Finding\x12\x31\n\nunanswered\x18\x06 \x03(\x0b\x32\x1d.virt_preflight.v1.Unanswered\x12,\n\tfacts_age\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x63laims\x18\x08 \x01(\x0b\x32\x19.virt_preflight.v1.Claims\x12-\n\x08\x63\x61pacity\x18\t \x01(\x0b\x32\x1b.virt_preflight.v1.Capacity\x12\'\n\x05\x64\x65pth\x18\n \x01(\x0e\x32\x18.virt_preflight.v1.Depth\x12\x14\n\x0c\x63hecks_asked\x18\x0b \x01(\r\x12\x1d\n\x15\x63hecks_not_applicable\x18\x0c \x01(\r\x12\x19\n\x11shallower_because\x18\r \x01(\t*q\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n\rVERDICT_CLEAR\x10\x01\x12\x11\n\rVERDICT_RISKY\x10\x02\x12\x12\n\x0eVERDICT_UNSURE\x10\x03\x12\x13\n\x0fVERDICT_BLOCKED\x10\x04*`\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x11\n\rSEVERITY_NOTE\x10\x01\x12\x11\n\rSEVERITY_RISK\x10\x02\x12\x14\n\x10SEVERITY_BLOCKER\x10\x03*C\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSIDE_SOURCE\x10\x01\x12\x14\n\x10SIDE_DESTINATION\x10\x02*x\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPHASE_BEGIN\x10\x01\x12\x11\n\rPHASE_PREPARE\x10\x02\x12\x11\n\rPHASE_PERFORM\x10\x03\x12\x10\n\x0cPHASE_FINISH\x10\x04\x12\x0f\n\x0bPHASE_AFTER\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evirt_preflight/v1/report.proto\x12\x11virt_preflight.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dvirt_preflight/v1/guest.proto\"\xd9\x02\n\x07\x46inding\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12-\n\x08severity\x18\x02 \x01(\x0e\x32\x1b.virt_preflight.v1.Severity\x12%\n\x04side\x18\x03 \x01(\x0e\x32\x17.virt_preflight.v1.Side\x12\'\n\x05phase\x18\x04 \x01(\x0e\x32\x18.virt_preflight.v1.Phase\x12\'\n\x05\x64\x65pth\x18\x05 \x01(\x0e\x32\x18.virt_preflight.v1.Depth\x12\x0f\n\x07subject\x18\x06 \x01(\t\x12\x0e\n\x06wanted\x18\x07 \x01(\t\x12\r\n\x05\x66ound\x18\x08 \x01(\t\x12\x0e\n\x06remedy\x18\t \x01(\t\x12\x10\n\x08\x63ommands\x18\n \x03(\t\x12\x0f\n\x07lasting\x18\x0b \x01(\x08\x12\x15\n\rlibvirt_error\x18\x0c \x01(\t\x12\x0e\n\x06waived\x18\r \x01(\x08\x12\r\n\x05title\x18\x0e \x01(\t\"\xd7\x01\n\nUnanswered\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12-\n\x08severity\x18\x02 \x01(\x0e\x32\x1b.virt_preflight.v1.Severity\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x0e\n\x06waived\x18\x05 \x01(\x08\x12\r\n\x05title\x18\x06 \x01(\t\x12\'\n\x05\x64\x65pth\x18\x07 \x01(\x0e\x32\x18.virt_preflight.v1.Depth\x12%\n\x04side\x18\x08 \x01(\x0e\x32\x17.virt_preflight.v1.Side\"X\n\x06\x43laims\x12\x12\n\nmemory_kib\x18\x01 \x01(\x04\x12\r\n\x05vcpus\x18\x02 \x01(\r\x12+\n\x05pages\x18\x03 \x03(\x0b\x32\x1c.virt_preflight.v1.PageClaim\",\n\tPageClaim\x12\x10\n\x08page_kib\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"=\n\x08\x43\x61pacity\x12\x18\n\x10memory_total_kib\x18\x01 \x01(\x04\x12\x17\n\x0fmemory_free_kib\x18\x02 \x01(\x04\"\xcd\x03\n\x06Report\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x12\n\nguest_name\x18\x02 \x01(\t\x12\x12\n\nguest_uuid\x18\x03 \x01(\t\x12+\n\x07verdict\x18\x04 \x01(\x0e\x32\x1a.virt_preflight.v1.Verdict\x12,\n\x08\x66indings\x18\x05 \x03(\x0b\x32\x1a.virt_preflight.v1.Finding\x12\x31\n\nunanswered\x18\x06 \x03(\x0b\x32\x1d.virt_preflight.v1.Unanswered\x12,\n\tfacts_age\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x63laims\x18\x08 \x01(\x0b\x32\x19.virt_preflight.v1.Claims\x12-\n\x08\x63\x61pacity\x18\t \x01(\x0b\x32\x1b.virt_preflight.v1.Capacity\x12\'\n\x05\x64\x65pth\x18\n \x01(\x0e\x32\x18.virt_preflight.v1.Depth\x12\x14\n\x0c\x63hecks_asked\x18\x0b \x01(\r\x12\x1d\n\x15\x63hecks_not_applicable\x18\x0c \x01(\r\x12\x19\n\x11shallower_because\x18\r \x01(\t*q\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n\rVERDICT_CLEAR\x10\x01\x12\x11\n\rVERDICT_RISKY\x10\x02\x12\x12\n\x0eVERDICT_UNSURE\x10\x03\x12\x13\n\x0fVERDICT_BLOCKED\x10\x04*`\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x11\n\rSEVERITY_NOTE\x10\x01\x12\x11\n\rSEVERITY_RISK\x10\x02\x12\x14\n\x10SEVERITY_BLOCKER\x10\x03*C\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSIDE_SOURCE\x10\x01\x12\x14\n\x10SIDE_DESTINATION\x10\x02*x\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPHASE_BEGIN\x10\x01\x12\x11\n\rPHASE_PREPARE\x10\x02\x12\x11\n\rPHASE_PERFORM\x10\x03\x12\x10\n\x0cPHASE_FINISH\x10\x04\x12\x0f\n\x0bPHASE_AFTER\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'virt_preflight.v1.report_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERDICT']._serialized_start=1306
-  _globals['_VERDICT']._serialized_end=1419
-  _globals['_SEVERITY']._serialized_start=1421
-  _globals['_SEVERITY']._serialized_end=1517
-  _globals['_SIDE']._serialized_start=1519
-  _globals['_SIDE']._serialized_end=1586
-  _globals['_PHASE']._serialized_start=1588
-  _globals['_PHASE']._serialized_end=1708
+  _globals['_VERDICT']._serialized_start=1345
+  _globals['_VERDICT']._serialized_end=1458
+  _globals['_SEVERITY']._serialized_start=1460
+  _globals['_SEVERITY']._serialized_end=1556
+  _globals['_SIDE']._serialized_start=1558
+  _globals['_SIDE']._serialized_end=1625
+  _globals['_PHASE']._serialized_start=1627
+  _globals['_PHASE']._serialized_end=1747
   _globals['_FINDING']._serialized_start=117
   _globals['_FINDING']._serialized_end=462
   _globals['_UNANSWERED']._serialized_start=465
-  _globals['_UNANSWERED']._serialized_end=641
-  _globals['_CLAIMS']._serialized_start=643
-  _globals['_CLAIMS']._serialized_end=731
-  _globals['_PAGECLAIM']._serialized_start=733
-  _globals['_PAGECLAIM']._serialized_end=777
-  _globals['_CAPACITY']._serialized_start=779
-  _globals['_CAPACITY']._serialized_end=840
-  _globals['_REPORT']._serialized_start=843
-  _globals['_REPORT']._serialized_end=1304
+  _globals['_UNANSWERED']._serialized_end=680
+  _globals['_CLAIMS']._serialized_start=682
+  _globals['_CLAIMS']._serialized_end=770
+  _globals['_PAGECLAIM']._serialized_start=772
+  _globals['_PAGECLAIM']._serialized_end=816
+  _globals['_CAPACITY']._serialized_start=818
+  _globals['_CAPACITY']._serialized_end=879
+  _globals['_REPORT']._serialized_start=882
+  _globals['_REPORT']._serialized_end=1343
 # @@protoc_insertion_point(module_scope)

@@ -186,6 +186,7 @@ class Unanswered(_message.Message):
     WAIVED_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     DEPTH_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
     check: _builtins.str
     severity: Global___Severity.ValueType
     subject: _builtins.str
@@ -193,6 +194,8 @@ class Unanswered(_message.Message):
     waived: _builtins.bool
     title: _builtins.str
     depth: _guest_pb2.Depth.ValueType
+    side: Global___Side.ValueType
+    """Unspecified: that of the report."""
     def __init__(
         self,
         *,
@@ -203,10 +206,11 @@ class Unanswered(_message.Message):
         waived: _builtins.bool = ...,
         title: _builtins.str = ...,
         depth: _guest_pb2.Depth.ValueType = ...,
+        side: Global___Side.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "depth", b"depth", "severity", b"severity", "subject", b"subject", "title", b"title", "waived", b"waived", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "depth", b"depth", "severity", b"severity", "side", b"side", "subject", b"subject", "title", b"title", "waived", b"waived", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
