@@ -23,12 +23,11 @@ from tests.controller.samples import (
 )
 from tests.controller.schemas import validate
 from virt_preflight.controller import cli
-from virt_preflight.controller.commands import patience_s, with_defaults
 from virt_preflight.controller.depth import Depth
+from virt_preflight.controller.desk import patience_s
 from virt_preflight.controller.exits import Exit
 from virt_preflight.controller.fleet import from_names
-from virt_preflight.controller.options import MigrationOptions
-from virt_preflight.controller.words import FleetWords
+from virt_preflight.controller.options import MigrationOptions, with_defaults
 from virt_preflight.v1 import agent_pb2, guest_pb2, report_pb2
 
 UNSURE = prepared(wire_report(unanswered=[WIRE_LACK]))
@@ -347,4 +346,4 @@ def test_the_deeper_the_question_the_longer_one_waits(
     given: float | None, depth: Depth, waited: float
 ) -> None:
     known = replace(from_names("h1"), timeout_s=4.0)
-    assert patience_s(known, FleetWords(hosts=None, fleet=None, timeout_s=given), depth) == waited
+    assert patience_s(known, given, depth) == waited

@@ -42,7 +42,7 @@ async def test_answers_come_as_they_are_given() -> None:
 
 async def test_each_answer_is_counted_as_it_comes() -> None:
     counted: list[None] = []
-    await ask_all(HOSTS, hello, PACE, on_answer=lambda: counted.append(None))
+    await ask_all(HOSTS, hello, PACE, on_answer=lambda _: counted.append(None))
     assert len(counted) == 5
 
 

@@ -1,5 +1,7 @@
 """The whole question: find the guest, ask its host, ask all the others."""
 
+import asyncio
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,19 +25,51 @@ from virt_preflight.controller.answers import (
 from virt_preflight.controller.catalogue import Catalogue, refuse_unknown
 from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.fanout import Pace, ask_all, first_heard
-from virt_preflight.controller.fleet import Fleet, FleetHost, is_at
+from virt_preflight.controller.fleet import Fleet, FleetHost, is_at, selected
 from virt_preflight.controller.naming import listed, told
 from virt_preflight.controller.options import FOR_ONE_HOST
 from virt_preflight.controller.question import Asked, GuestFile, Question
 from virt_preflight.controller.rehearsing import Play, rehearse_all
-from virt_preflight.controller.trouble import CannotRunError, MisusedError
+from virt_preflight.controller.trouble import (
+    BadFieldError,
+    NobodyAnsweredError,
+    NoSuchGuestError,
+    NothingToAskError,
+    RefusedByHostsError,
+)
 from virt_preflight.controller.wire import Call
 
 T = TypeVar("T")
 # Where one answer is enough, there is no need to wake a whole fleet.
 FIRST_OF = 8
+# Of the time that is left: for looking for a guest, with hosts that may be silent, and for its
+# source. What remains is for the destinations.
+TO_LOOK = 1 / 3
+TO_BEGIN = 1 / 2
+TO_REHEARSE = 3 / 4
 # Told what is being asked and of how many hosts; gives back what to call for each answer.
 Watch = Callable[[str, int], Callable[[], None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What is known of the guest before its destinations are asked, and how many those are.
+
+    Of a guest from a file the name is known only when a host has read it.
+    """
+
+    name: str
+    uuid: str
+    source: str | None
+    source_report: Report | None
+    hosts: int
+
+
+Tell = Callable[[Found | Heard[Report] | Silent], None]
+
+
+def untold(_said: object) -> None:
+    """Nobody is told."""
 
 
 def unwatched(_what: str, _of: int) -> Callable[[], None]:
@@ -61,6 +95,10 @@ class Asker:
     pace: Pace
     brisk: Pace
     watch: Watch = unwatched
+    # Told of the guest when it is found, and of each destination's answer as it comes in.
+    tell: Tell = untold
+    # The event loop's time at which there must be an answer, whatever is missing in it.
+    ends: float = math.inf
 
     async def all(
         self, what: str, hosts: Sequence[FleetHost], call: Call[T], pace: Pace | None = None
@@ -74,21 +112,37 @@ class Asker:
         hosts: Sequence[FleetHost],
         call_of: Callable[[FleetHost], Call[T]],
         pace: Pace | None = None,
+        tell: Callable[[Heard[T] | Silent], None] = untold,
     ) -> list[Heard[T] | Silent]:
         """The same where each host has a question of its own."""
-        pace = pace or self.pace
+        pace = self.in_time(pace or self.pace)
+        count = self.watch(what, len(hosts))
 
         async def ask(host: FleetHost) -> Heard[T] | Silent:
             return await self.agents.ask(host, call_of(host), pace.each_s)
 
-        return await ask_all(hosts, ask, pace, self.watch(what, len(hosts)))
+        def answered(answer: Heard[T] | Silent) -> None:
+            count()
+            tell(answer)
+
+        return await ask_all(hosts, ask, pace, answered)
+
+    def in_time(self, pace: Pace) -> Pace:
+        """The same pace as far as the time goes that is left."""
+        left_s = self.ends - asyncio.get_running_loop().time()
+        return replace(pace, all_s=max(0.0, left_s)) if left_s < pace.all_s else pace
+
+    def sharing(self, part: float) -> "Asker":
+        """One that leaves the rest of the time to what comes after; nobody else is to use it up."""
+        now = asyncio.get_running_loop().time()
+        return self if self.ends == math.inf else replace(self, ends=now + part * (self.ends - now))
 
 
 async def ask_for_checks(asker: Asker) -> Catalogue:
     """The list of whichever agent answers first: all agents of a fleet know much the same."""
     answer = await _first_to_list_checks(asker)
     if not isinstance(answer, Heard):
-        raise CannotRunError(f"no agent lists its checks: {told(answer)}{_first_step(answer)}")
+        raise NobodyAnsweredError(f"no agent lists its checks: {told(answer)}{_first_step(answer)}")
     return Catalogue(host=answer.host, checks=answer.said)
 
 
@@ -100,7 +154,7 @@ async def _first_to_list_checks(
     async def ask(host: FleetHost) -> Heard[tuple[CheckDescription, ...]] | Silent:
         return await asker.agents.ask(host, call, asker.brisk.each_s)
 
-    few = replace(asker.brisk, in_flight=min(FIRST_OF, asker.brisk.in_flight))
+    few = replace(asker.in_time(asker.brisk), in_flight=min(FIRST_OF, asker.brisk.in_flight))
     return await first_heard(asker.fleet.hosts, ask, few)
 
 
@@ -115,19 +169,21 @@ async def ask(question: Question, asker: Asker) -> Asked:
 
 def refuse_strangers(question: Question, fleet: Fleet) -> None:
     """Hosts that are named but are not of the fleet, and a move from a host to itself."""
-    named = [("--from", question.from_host), *(("--to", host) for host in question.to_hosts)]
-    for option, name in named:
+    named = [("from_host", question.from_host), *(("to_hosts", to) for to in question.to_hosts)]
+    for field, name in named:
         if name is not None and fleet.named(name) is None:
             known = listed([host.name for host in fleet.hosts])
-            raise MisusedError(f"{option} {name}: not in the fleet ({known})")
+            raise BadFieldError(field, f"{name}: not in the fleet ({known})")
     if question.from_host in question.to_hosts:
-        raise MisusedError(f"--to {question.from_host}: is the host that the guest would leave")
+        raise BadFieldError(
+            "to_hosts", f"{question.from_host}: is the host that the guest would leave"
+        )
 
 
 async def _refuse_unknown_checks(question: Question, asker: Asker) -> None:
     questions = question.questions
     if questions.only or questions.skip or questions.waive:
-        listed_by = await _first_to_list_checks(asker)
+        listed_by = await _first_to_list_checks(asker.sharing(TO_LOOK))
         # Where nobody lists any, each agent that answers refuses what it does not know itself.
         if isinstance(listed_by, Heard):
             refuse_unknown(questions, listed_by.said)
@@ -135,7 +191,8 @@ async def _refuse_unknown_checks(question: Question, asker: Asker) -> None:
 
 async def _ask_about_guest(question: Question, name: str, asker: Asker) -> Asked:
     hosts = _where_to_look(question, asker.fleet)
-    answers = await asker.all(f"looking for {name}", hosts, wire.list_domains(name), asker.brisk)
+    look = asker.sharing(TO_LOOK)
+    answers = await look.all(f"looking for {name}", hosts, wire.list_domains(name), look.brisk)
     _refuse_together(answers, question)
     silent = [answer for answer in answers if isinstance(answer, Silent)]
     if len(silent) == len(answers):
@@ -145,13 +202,23 @@ async def _ask_about_guest(question: Question, name: str, asker: Asker) -> Asked
     begun = await _begin(question, home, asker)
     if isinstance(begun, Silent):
         return _source_did_not_say(home, begun, destinations)
-    # Whoever waits for a dead host should wait once: those are not asked again in this run.
-    late = {one.host: one for one in silent if isinstance(one, Late)}
-    return Asked(
+    found = Found(
         name=home.domain.name or begun.said.report.guest_name,
         uuid=home.domain.uuid or begun.said.report.guest_uuid,
         source=home.host.name,
         source_report=begun.said.report,
+        hosts=len(destinations),
+    )
+    asker.tell(found)
+    if question.questions.depth is Depth.REHEARSAL:
+        asker = replace(asker, pace=asker.sharing(TO_REHEARSE).in_time(asker.pace))
+    # Whoever waits for a dead host should wait once: those are not asked again in this run.
+    late = {one.host: one for one in silent if isinstance(one, Late)}
+    return Asked(
+        name=found.name,
+        uuid=found.uuid,
+        source=found.source,
+        source_report=found.source_report,
         answers=await _rehearse_and_prepare(question, home, begun.said, destinations, late, asker),
     )
 
@@ -197,6 +264,7 @@ def _source_did_not_say(home: Home, silent: Silent, destinations: Sequence[Fleet
 
 async def _ask_about_file(question: Question, file: GuestFile, asker: Asker) -> Asked:
     destinations = _destinations(question, asker.fleet, None)
+    asker.tell(Found(name="", uuid="", source=None, source_report=None, hosts=len(destinations)))
     guest = wire.homeless_guest(file.xml)
     answers = await _prepare(question, guest, destinations, {}, asker)
     reports = [answer.said for answer in answers if isinstance(answer, Heard)]
@@ -224,17 +292,17 @@ def choose_home(
     ]
     if not homes:
         silent = [answer for answer in answers if isinstance(answer, Silent)]
-        raise CannotRunError(_nowhere(name, silent, question))
+        raise NoSuchGuestError(_nowhere(name, silent, question))
     running = [home for home in homes if home.domain.active]
     if not running and not question.options.offline:
         where = listed([home.host.name for home in homes])
-        raise CannotRunError(
+        raise NothingToAskError(
             f"{name} is shut off on {where}: only its definition can be moved,"
             " with --offline --persistent"
         )
     choice = running or homes
     if len(choice) > 1:
-        raise CannotRunError(_several(name, choice))
+        raise NothingToAskError(_several(name, choice))
     return choice[0]
 
 
@@ -264,14 +332,17 @@ def _destinations(
 ) -> tuple[FleetHost, ...]:
     wanted = question.to_hosts or tuple(host.name for host in fleet.hosts if host != source)
     if source is not None and source.name in wanted:
-        raise MisusedError(f"--to {source.name}: {question.guest} is there already")
+        raise BadFieldError("to_hosts", f"{source.name}: {question.guest} is there already")
     if not wanted:
-        raise CannotRunError(f"{fleet.hosts[0].name} is the only host of the fleet: none to ask")
-    for option in FOR_ONE_HOST:
-        if getattr(question.options, option) and len(wanted) > 1:
-            raise MisusedError(f"--{option} is for one destination: name it with --to")
+        raise NothingToAskError(f"{fleet.hosts[0].name} is the only host of the fleet: none to ask")
     host_by_name = {host.name: host for host in fleet.hosts}
-    destinations = tuple(host_by_name[name] for name in wanted)
+    destinations = selected((host_by_name[name] for name in wanted), question.labels)
+    if not destinations:
+        others = "none of those named" if question.to_hosts else "no other host"
+        raise NothingToAskError(f"{others} has the label {' and '.join(question.labels)}")
+    for option in FOR_ONE_HOST:
+        if getattr(question.options, option) and len(destinations) > 1:
+            raise BadFieldError(f"options.{option}", "is for one destination: name it with --to")
     if question.options.desturi:
         _refuse_another(question.options.desturi, destinations[0], fleet)
     return destinations
@@ -281,8 +352,9 @@ def _refuse_another(desturi: str, destination: FleetHost, fleet: Fleet) -> None:
     """One host would be asked, and the command would move the guest to another."""
     named = [host.name for host in fleet.hosts if is_at(host, desturi)]
     if named and destination.name not in named:
-        raise MisusedError(
-            f"--desturi {desturi}: is {listed(named)}, and {destination.name} is to be asked"
+        raise BadFieldError(
+            "options.desturi",
+            f"{desturi}: is {listed(named)}, and {destination.name} is to be asked",
         )
 
 
@@ -290,7 +362,8 @@ async def _begin(question: Question, home: Home, asker: Asker) -> Heard[Begun] |
     # By UUID, so that a name or an id that changes hands meanwhile cannot change the guest.
     domain = home.domain.uuid or home.domain.name
     call = wire.begin(domain, question.options, question.questions)
-    answers = await asker.all(f"asking {home.host.name}", [home.host], call)
+    begin = asker.sharing(TO_BEGIN)
+    answers = await begin.all(f"asking {home.host.name}", [home.host], call)
     _refuse_together(answers, question)
     return answers[0]
 
@@ -337,7 +410,7 @@ async def _prepare(
             return plain
         return wire.prepare(guest, question.options, question.questions, came)
 
-    answers = await asker.each("asking", waiting, call_of)
+    answers = await asker.each("asking", waiting, call_of, tell=asker.tell)
     _refuse_together(answers, question)
     answer_by_host = {answer.host: answer for answer in answers}
     return tuple(late.get(host.name) or answer_by_host[host.name] for host in destinations)
@@ -353,7 +426,10 @@ def _refuse_together(answers: Sequence[Heard[T] | Silent], question: Question) -
         return
     said = "; ".join(_spoken(one, question) for one in refusals[0].objections)
     others = f" and {len(refusals) - 1} more" if len(refusals) > 1 else ""
-    raise CannotRunError(f"{said} (says {refusals[0].host}{others})")
+    raise RefusedByHostsError(
+        f"{said} (says {refusals[0].host}{others})",
+        tuple((one.field, one.description) for one in refusals[0].objections),
+    )
 
 
 def _spoken(objection: Objection, question: Question) -> str:

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from virt_preflight.controller.answers import CheckDescription
 from virt_preflight.controller.question import Questions
-from virt_preflight.controller.trouble import MisusedError
+from virt_preflight.controller.trouble import BadFieldError, MisusedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,16 +21,16 @@ def refuse_unknown(questions: Questions, checks: Sequence[CheckDescription]) -> 
     """A misspelt id would silently ask everything, or nothing: so it is an error."""
     ids = {check.check for check in checks}
     families = _families(ids)
-    for option, given, known in (
-        ("--only", questions.only, ids | families),
-        ("--skip", questions.skip, ids | families),
-        ("--waive", questions.waive, ids),
+    for field, given, known in (
+        ("questions.only", questions.only, ids | families),
+        ("questions.skip", questions.skip, ids | families),
+        ("questions.waive", questions.waive, ids),
     ):
         for word in given:
             if word not in known:
-                raise MisusedError(f"{option} {word}: {_why_unknown(word, ids)}")
+                raise BadFieldError(field, f"{word}: {_why_unknown(word, ids)}")
     if ids and not any(_asked(one, questions) for one in ids):
-        raise MisusedError("--only and --skip together leave no check to ask")
+        raise BadFieldError("questions.only", "and --skip together leave no check to ask")
 
 
 def _asked(check: str, questions: Questions) -> bool:

@@ -11,6 +11,8 @@ from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.exits import Exit
 from virt_preflight.controller.grammar import (
     fleet_options,
+    hosts_options,
+    listen_options,
     migrate_options,
     place_options,
     question_options,
@@ -21,7 +23,7 @@ from virt_preflight.controller.options import FLAGS, MigrationOptions
 from virt_preflight.controller.printable import printable
 from virt_preflight.controller.render.forms import Form
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
-from virt_preflight.controller.words import CheckWords, Colour, FleetWords, ShowWords
+from virt_preflight.controller.words import CheckWords, Colour, FleetWords, ServeWords, ShowWords
 
 PROGRAM = "virt-preflight"
 
@@ -53,6 +55,13 @@ Exit codes:
   1    could not run: no host answered
   2    the command line makes no sense, or there is no such check
   130  interrupted
+"""
+
+EXIT_CODES_OF_SERVE = """\b
+Exit codes:
+  0    it was told to stop (SIGTERM, SIGINT) and has
+  1    could not run
+  2    the command line makes no sense
 """
 
 DEPTHS = """\b
@@ -101,6 +110,18 @@ def hosts(**given: Any) -> int:
     from virt_preflight.controller import commands
 
     return commands.hosts(_fleet_words(given), _show_words(given))
+
+
+@cli.command(epilog=EXIT_CODES_OF_SERVE)
+@listen_options
+@hosts_options
+def serve(**given: Any) -> int:
+    """The controller as a service: schedulers and commands with --server ask it over gRPC."""
+    from virt_preflight.controller import commands
+
+    words = ServeWords(config=given["config"], listen=given["listen"], insecure=given["insecure"])
+    hosts = FleetWords(hosts=given["hosts"], fleet=given["fleet"], server=None, timeout_s=None)
+    return commands.serve(words, hosts)
 
 
 @cli.command(epilog=EXIT_CODES_OF_CHECKS)
@@ -165,6 +186,7 @@ def _check_words(given: dict[str, Any]) -> CheckWords:
         xml_file=given["xml_file"],
         from_host=given["from_host"],
         to_hosts=_flat(given["to_hosts"]),
+        labels=tuple(dict.fromkeys(given["labels"])),
         options=MigrationOptions(
             **flags,
             migrate_disks=given["migrate_disks"] or (),
@@ -182,7 +204,12 @@ def _check_words(given: dict[str, Any]) -> CheckWords:
 
 
 def _fleet_words(given: dict[str, Any]) -> FleetWords:
-    return FleetWords(hosts=given["hosts"], fleet=given["fleet"], timeout_s=given["timeout_s"])
+    return FleetWords(
+        hosts=given["hosts"],
+        fleet=given["fleet"],
+        server=given["server"],
+        timeout_s=given["timeout_s"],
+    )
 
 
 def _show_words(given: dict[str, Any]) -> ShowWords:

@@ -1,61 +1,52 @@
 """What each command does, once its words are understood: ask, show, and say how it went."""
 
 import asyncio
+import logging
 import os
 import shutil
 import sys
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Generic, TypeVar
+from typing import BinaryIO
 
-from virt_preflight.controller import asking, fleet, wire
-from virt_preflight.controller.agents import Agents
+import msgspec
+
+from virt_preflight.controller import fleet
 from virt_preflight.controller.answers import Heard
-from virt_preflight.controller.asking import Asker, Watch, unwatched
+from virt_preflight.controller.asking import Watch, unwatched
 from virt_preflight.controller.catalogue import Catalogue, named
-from virt_preflight.controller.depth import LONGER_S, Depth
-from virt_preflight.controller.dryrun import DryRun, conclude
+from virt_preflight.controller.dryrun import DryRun
 from virt_preflight.controller.exits import Exit
-from virt_preflight.controller.fanout import Pace
-from virt_preflight.controller.options import MigrationOptions
+from virt_preflight.controller.options import with_defaults
 from virt_preflight.controller.outcome import Demand, exit_code, strict_exit_code
 from virt_preflight.controller.progress import counter
 from virt_preflight.controller.question import GuestFile, Question, Questions
 from virt_preflight.controller.render import documents, encoding
 from virt_preflight.controller.render.forms import Form, Look
-from virt_preflight.controller.sockets import make_room
+from virt_preflight.controller.respondent import Agents, Respondent, Seen, Service, Timed
+from virt_preflight.controller.settings import (
+    SERVER_VARIABLE,
+    address_of,
+    read_settings,
+    refused_address,
+    wrong_address,
+)
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
-from virt_preflight.controller.words import CheckWords, Colour, FleetWords, ShowWords
-
-T = TypeVar("T")
+from virt_preflight.controller.words import CheckWords, Colour, FleetWords, ServeWords, ShowWords
 
 # What agents accept of one guest.
 XML_AT_MOST = 10 * 1024 * 1024
 STDIN = "-"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timed(Generic[T]):
-    """An answer, when it was asked for and how long it took."""
-
-    said: T
-    asked_at: datetime
-    took_ms: int
-
-
 def check(words: CheckWords, which: FleetWords, show: ShowWords) -> int:
     """`virt-preflight check`."""
     question = _question(words)
-    hosts = _fleet(which)
+    respondent = _respondent(which)
     with _watch() as watch:
-        ask = partial(asking.ask, question)
-        timed = _timed(lambda: _asking(hosts, which, watch, ask, words.depth))
-    run = conclude(timed.said, question, hosts.uris, timed.asked_at, timed.took_ms)
+        run = respondent.dry_run(question, watch)
     _write(_dry_run(run, show))
     demand = Demand.EVERY if words.to_hosts else Demand.ANY
     judge = strict_exit_code if words.strict else exit_code
@@ -64,28 +55,23 @@ def check(words: CheckWords, which: FleetWords, show: ShowWords) -> int:
 
 def hosts(which: FleetWords, show: ShowWords) -> int:
     """`virt-preflight hosts`."""
-    known = _fleet(which)
-    call = wire.describe_host()
-
-    async def ask(asker: Asker) -> list[documents.Described]:
-        return await asker.all("asking", known.hosts, call, asker.brisk)
-
+    respondent = _respondent(which)
     with _watch() as watch:
-        timed = _timed(lambda: _asking(known, which, watch, ask))
-    _write(_host_list(known, timed, show))
-    answered = any(isinstance(answer, Heard) for answer in timed.said)
+        timed = respondent.hosts(watch)
+    _write(_host_list(timed, show))
+    answered = any(isinstance(answer, Heard) for _, answer in timed.said)
     return Exit.OK if answered else Exit.CANNOT_SAY
 
 
 def checks(which: FleetWords, show: ShowWords) -> int:
     """`virt-preflight checks`."""
-    _write(_check_list(_catalogue(which), show))
+    _write(_check_list(_respondent(which).checks(), show))
     return Exit.OK
 
 
 def explain(check_id: str, which: FleetWords, show: ShowWords) -> int:
     """`virt-preflight explain CHECK`."""
-    catalogue = _catalogue(which)
+    catalogue = _respondent(which).checks()
     one = named(check_id, catalogue.checks)
     if show.form in (Form.TABLE, Form.WIDE):
         from virt_preflight.controller.render.lists import explanation
@@ -93,6 +79,29 @@ def explain(check_id: str, which: FleetWords, show: ShowWords) -> int:
         _write(explanation(one, _look(show)))
     else:
         _write(_check_list(replace(catalogue, checks=(one,)), show))
+    return Exit.OK
+
+
+def serve(words: ServeWords, which: FleetWords) -> int:
+    """`virt-preflight serve`."""
+    from virt_preflight.controller import service
+
+    given = read_settings(None if words.config is None else Path(words.config))
+    settings = msgspec.structs.replace(
+        given,
+        listen=words.listen or given.listen,
+        insecure=words.insecure or given.insecure,
+    )
+    if (wrong := wrong_address(settings)) is not None:
+        raise MisusedError(f"--listen {wrong}: wanted HOST:PORT or unix:/path")
+    if (refused := refused_address(settings)) is not None:
+        raise CannotRunError(
+            f"{refused} is not loopback: without TLS, which is not there yet, that needs --insecure"
+        )
+    if which.hosts is None and which.fleet is None:
+        which = replace(which, fleet=given.fleet)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    asyncio.run(service.until_stopped(_fleet(which, "--hosts or --fleet"), settings))
     return Exit.OK
 
 
@@ -113,6 +122,7 @@ def _question(words: CheckWords) -> Question:
         guest=guest,
         from_host=words.from_host,
         to_hosts=words.to_hosts,
+        labels=words.labels,
         options=with_defaults(options),
         questions=Questions(
             depth=words.depth,
@@ -121,20 +131,6 @@ def _question(words: CheckWords) -> Question:
             waive=words.waive,
             allow=words.allow,
         ),
-    )
-
-
-def with_defaults(options: MigrationOptions) -> MigrationOptions:
-    """A live move by way of libvirtd, unless the user wants another: what the command will do."""
-    if options.live and options.offline:
-        raise MisusedError("--live and --offline exclude each other")
-    if options.compressed and options.parallel:
-        # qemuMigrationParamsSetCompression, qemu/qemu_migration_params.c, since libvirt 9.4.
-        raise MisusedError("--compressed and --parallel exclude each other")
-    return replace(
-        options,
-        live=options.live or not options.offline,
-        p2p=options.p2p or not options.direct,
     )
 
 
@@ -173,39 +169,24 @@ def _spoken_file(file_name: str) -> str:
     return "standard input" if file_name == STDIN else file_name
 
 
-def _fleet(which: FleetWords) -> fleet.Fleet:
-    if which.hosts is not None and which.fleet is not None:
-        raise MisusedError("--hosts and --fleet exclude each other")
+def _respondent(which: FleetWords) -> Respondent:
+    """The hosts or the controller that the user names, else those that files and variables name."""
+    given = [name for name in ("hosts", "fleet", "server") if getattr(which, name) is not None]
+    if len(given) > 1:
+        raise MisusedError(f"{' and '.join(f'--{name}' for name in given)} exclude each other")
+    server = which.server
+    if server is None and not given and not fleet.is_known(os.environ):
+        server = os.environ.get(SERVER_VARIABLE) or None
+    if server is not None:
+        return Service(address=address_of(server), timeout_s=which.timeout_s)
+    known = _fleet(which, "--hosts, --fleet or --server")
+    return Agents(fleet=known, timeout_s=which.timeout_s)
+
+
+def _fleet(which: FleetWords, ways: str) -> fleet.Fleet:
     if which.hosts is not None:
         return fleet.from_names(which.hosts)
-    return fleet.read(fleet.locate(which.fleet, os.environ))
-
-
-def _asking(
-    known: fleet.Fleet,
-    which: FleetWords,
-    watch: Watch,
-    ask: Callable[[Asker], Awaitable[T]],
-    depth: Depth = Depth.FACTS,
-) -> T:
-    """What came of it. Connections to agents are open from the first question to the last."""
-    room = make_room(len(known.hosts), known.in_flight)
-
-    def pace(depth: Depth) -> Pace:
-        each_s = patience_s(known, which, depth)
-        return Pace(each_s=each_s, all_s=max(each_s, known.deadline_s), in_flight=room.in_flight)
-
-    async def connected() -> T:
-        async with Agents(room.kept) as agents:
-            paces = {"pace": pace(depth), "brisk": pace(Depth.FACTS)}
-            return await ask(Asker(fleet=known, agents=agents, watch=watch, **paces))
-
-    return asyncio.run(connected())
-
-
-def patience_s(known: fleet.Fleet, which: FleetWords, depth: Depth) -> float:
-    """How long one host is waited for. What the user says at the terminal holds as it is."""
-    return known.timeout_s + LONGER_S[depth] if which.timeout_s is None else which.timeout_s
+    return fleet.read(fleet.locate(which.fleet, os.environ, ways))
 
 
 @contextmanager
@@ -215,16 +196,6 @@ def _watch() -> Iterator[Watch]:
         return
     with counter(sys.stderr) as watch:
         yield watch
-
-
-def _catalogue(which: FleetWords) -> Catalogue:
-    return _asking(_fleet(which), which, unwatched, asking.ask_for_checks)
-
-
-def _timed(ask: Callable[[], T]) -> Timed[T]:
-    asked_at, started = datetime.now(UTC), time.monotonic()
-    said = ask()
-    return Timed(said=said, asked_at=asked_at, took_ms=round((time.monotonic() - started) * 1000))
 
 
 def _dry_run(run: DryRun, show: ShowWords) -> str:
@@ -243,20 +214,22 @@ def _dry_run(run: DryRun, show: ShowWords) -> str:
             return dry_run_table(run, form, _look(show))
 
 
-def _host_list(known: fleet.Fleet, timed: Timed[list[documents.Described]], show: ShowWords) -> str:
+def _host_list(timed: Timed[Seen], show: ShowWords) -> str:
+    known = fleet.Fleet(hosts=tuple(host for host, _ in timed.said))
+    answers = [answer for _, answer in timed.said]
     match show.form:
         case Form.JSON | Form.YAML as form:
-            document = documents.host_list(known, timed.said, timed.asked_at, timed.took_ms)
+            document = documents.host_list(known, answers, timed.asked_at, timed.took_ms)
             return encoding.as_json(document) if form is Form.JSON else encoding.as_yaml(document)
         case Form.JSONL:
-            return encoding.as_json_lines(documents.described_hosts(known, timed.said))
+            return encoding.as_json_lines(documents.described_hosts(known, answers))
         case Form.NAME:
-            heard = (answer.host for answer in timed.said if isinstance(answer, Heard))
+            heard = (host.name for host, answer in timed.said if isinstance(answer, Heard))
             return encoding.as_names(heard)
         case form:
             from virt_preflight.controller.render.lists import hosts_table
 
-            return hosts_table(known, timed.said, form, _look(show))
+            return hosts_table(known, answers, form, _look(show))
 
 
 def _check_list(catalogue: Catalogue, show: ShowWords) -> str:

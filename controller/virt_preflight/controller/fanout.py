@@ -55,7 +55,7 @@ async def ask_all(
     hosts: Iterable[FleetHost],
     ask: Ask[T],
     pace: Pace,
-    on_answer: Callable[[], None] = lambda: None,
+    on_answer: Callable[[Heard[T] | Silent], None] = lambda _: None,
 ) -> list[Heard[T] | Silent]:
     """Every host's answer, in the order of the hosts. `on_answer` is called as each comes in."""
     asked = list(hosts)
@@ -63,7 +63,7 @@ async def ask_all(
     async with aclosing(as_they_answer(asked, ask, pace)) as answers:
         async for answer in answers:
             answer_by_host[answer.host] = answer
-            on_answer()
+            on_answer(answer)
     return [answer_by_host[host.name] for host in asked]
 
 

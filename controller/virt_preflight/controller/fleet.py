@@ -20,6 +20,8 @@ SYSTEM_FLEET = Path("/etc/virt-preflight/fleet.toml")
 # A fleet of ten thousand hosts is about one MiB.
 FLEET_FILE_AT_MOST = 16 * 1024 * 1024
 
+# No `=` in it, which parts it from its value, and no comma, which parts labels.
+_LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?\.?", re.ASCII)
 
 
@@ -29,6 +31,8 @@ class FleetHost:
 
     name: str
     address: str
+    # What the operator says of it: rack, zone, what it is for.
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,7 @@ class _Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     address: str | None = None
+    labels: dict[str, str] = {}
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,20 +83,31 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: list[_Host] = []
 
 
-def locate(given: str | None, environ: Mapping[str, str]) -> Path:
+def locate(given: str | None, environ: Mapping[str, str], ways: str = "--hosts or --fleet") -> Path:
     """The fleet file to read: the one named, else the first that is there."""
     if given is not None:
         return Path(given)
+    if (found := _found(environ)) is not None:
+        return found
+    looked_at = ", ".join((f"${FLEET_VARIABLE} (not set)", *map(str, _places(environ))))
+    raise CannotRunError(f"no fleet: give {ways}; looked at {looked_at}")
+
+
+def is_known(environ: Mapping[str, str]) -> bool:
+    """Whether there is a fleet file without anybody naming one."""
+    return _found(environ) is not None
+
+
+def _found(environ: Mapping[str, str]) -> Path | None:
     if environ.get(FLEET_VARIABLE):
         return Path(environ[FLEET_VARIABLE])
+    return next(filter(_is_there, _places(environ)), None)
+
+
+def _places(environ: Mapping[str, str]) -> list[Path]:
     # A service may run without a HOME, and then there is one place less to look at.
     homes = [Path(environ["HOME"])] if environ.get("HOME") else []
-    places = [*(home / ".config/virt-preflight/fleet.toml" for home in homes), SYSTEM_FLEET]
-    for place in places:
-        if _is_there(place):
-            return place
-    looked_at = ", ".join((f"${FLEET_VARIABLE} (not set)", *map(str, places)))
-    raise CannotRunError(f"no fleet: give --hosts or --fleet; looked at {looked_at}")
+    return [*(home / ".config/virt-preflight/fleet.toml" for home in homes), SYSTEM_FLEET]
 
 
 def read(path: Path) -> Fleet:
@@ -146,6 +162,14 @@ def from_names(text: str) -> Fleet:
 def uri_of(template: str, host: str) -> str:
     """The URI by which virsh reaches a host; an IPv6 address goes into brackets."""
     return template.replace("{host}", f"[{host}]" if ":" in host else host)
+
+
+def selected(hosts: Iterable[FleetHost], labels: Iterable[str]) -> tuple[FleetHost, ...]:
+    """The hosts that have all of these labels, each `key=value`."""
+    wanted = set(labels)
+    return tuple(
+        host for host in hosts if wanted <= {f"{key}={value}" for key, value in host.labels}
+    )
 
 
 def is_at(host: FleetHost, uri: str) -> bool:
@@ -204,9 +228,13 @@ def _host_at(index: int, host: _Host, port: int) -> FleetHost:
     except ValueError as error:
         raise ValueError(f"host[{index}].name: {error}") from error
     try:
-        return FleetHost(name=name, address=_address(host.address or name, port))
+        address = _address(host.address or name, port)
     except ValueError as error:
         raise ValueError(f"host[{index}].address: {error}") from error
+    for key, value in host.labels.items():
+        if not _LABEL_KEY.fullmatch(key) or not value.isprintable():
+            raise ValueError(f"host[{index}].labels.{key}: {key}={value} is not a label")
+    return FleetHost(name=name, address=address, labels=tuple(sorted(host.labels.items())))
 
 
 def _host_in_list(entry: str) -> FleetHost:

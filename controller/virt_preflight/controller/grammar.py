@@ -55,6 +55,14 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(word(part.strip()) for part in text.split(","))
 
 
+def label(text: str) -> str:
+    """What an operator says of a host in the fleet file."""
+    key, parted, _ = word(text).partition("=")
+    if not key or not parted:
+        raise click.BadParameter(f"{printable(text)} is not KEY=VALUE")
+    return text
+
+
 def seconds(text: str) -> float:
     """A time to wait: more than nothing, at most an hour."""
     try:
@@ -66,8 +74,8 @@ def seconds(text: str) -> float:
     return number
 
 
-def fleet_options(command: Command) -> Command:
-    """Which hosts, and how patient to be."""
+def hosts_options(command: Command) -> Command:
+    """Which hosts."""
     return _with(
         command,
         click.option(
@@ -77,6 +85,19 @@ def fleet_options(command: Command) -> Command:
             help="Ask these hosts (default: those of a fleet file).",
         ),
         click.option("--fleet", type=click.Path(), metavar="FILE", help="Read them from FILE."),
+    )
+
+
+def fleet_options(command: Command) -> Command:
+    """Which hosts or which controller, and how patient to be."""
+    return _with(
+        hosts_options(command),
+        click.option(
+            "--server",
+            type=word,
+            metavar="ADDRESS",
+            help="Let the controller there ask them: HOST[:PORT] or unix:/path.",
+        ),
         click.option(
             "--timeout",
             "timeout_s",
@@ -84,6 +105,31 @@ def fleet_options(command: Command) -> Command:
             metavar="SECONDS",
             help="How long to wait for one host (default: the fleet file's, or 5; for"
             " --depth trial 5 more, for rehearsal 10 more).",
+        ),
+    )
+
+
+def listen_options(command: Command) -> Command:
+    """Where a service listens, and its configuration."""
+    return _with(
+        command,
+        click.option(
+            "--config",
+            type=click.Path(),
+            metavar="FILE",
+            help="Default: /etc/virt-preflight/controller.toml, if it is there.",
+        ),
+        click.option(
+            "--listen",
+            type=word,
+            multiple=True,
+            metavar="ADDRESS",
+            help="HOST:PORT or unix:/path (default: 127.0.0.1:50552). May be repeated.",
+        ),
+        click.option(
+            "--insecure",
+            is_flag=True,
+            help="Listen beyond loopback without TLS: whoever reaches the port may ask.",
         ),
     )
 
@@ -152,6 +198,14 @@ def place_options(command: Command) -> Command:
             multiple=True,
             metavar="HOST,...",
             help="Only these hosts (default: all others). May be repeated.",
+        ),
+        click.option(
+            "--label",
+            "labels",
+            type=label,
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Of those, only hosts with this label in the fleet file. May be repeated.",
         ),
         click.option(
             "--xml",

@@ -1,6 +1,8 @@
 """How the guest would be moved: the options of `virsh migrate` that change the answer."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+
+from virt_preflight.controller.trouble import BadFieldError
 
 # The options that take a value, and those that are given or not. Names are virsh's, `-` as `_`.
 VALUED = ("migrate_disks", "dname", "xml", "migrateuri", "desturi")
@@ -45,6 +47,20 @@ FLAGS = tuple(
     for field in fields(MigrationOptions)
     if field.name not in VALUED and field.name != "xml_file"
 )
+
+
+def with_defaults(options: MigrationOptions) -> MigrationOptions:
+    """A live move by way of libvirtd, unless the user wants another: what the command will do."""
+    if options.live and options.offline:
+        raise BadFieldError("options.live", "and --offline exclude each other")
+    if options.compressed and options.parallel:
+        # qemuMigrationParamsSetCompression, qemu/qemu_migration_params.c, since libvirt 9.4.
+        raise BadFieldError("options.compressed", "and --parallel exclude each other")
+    return replace(
+        options,
+        live=options.live or not options.offline,
+        p2p=options.p2p or not options.direct,
+    )
 
 
 def flags_given(options: MigrationOptions) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ class Questions:
     waive: tuple[str, ...] = ()
     # What a rehearsal may touch though others will notice it.
     allow: tuple[str, ...] = ()
+    # How old facts may be, 0 being read anew. None: as old as the agents let them become.
+    max_age_s: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,8 @@ class Question:
     guest: str | GuestFile
     from_host: str | None = None
     to_hosts: tuple[str, ...] = ()
+    # Of those, only the hosts that have all of these, each `key=value`.
+    labels: tuple[str, ...] = ()
     options: MigrationOptions
     questions: Questions
 

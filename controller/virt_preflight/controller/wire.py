@@ -104,10 +104,10 @@ def begin(domain: str, options: MigrationOptions, questions: Questions) -> Call[
             raise WrongAnswerError("its answer holds no domain XML")
         if not response.HasField("report"):
             raise WrongAnswerError("its answer holds no report")
-        return Begun(guest=_packed(response.guest), report=_report(response.report, Side.SOURCE))
+        return Begun(guest=_packed(response.guest), report=report_of(response.report, Side.SOURCE))
 
     request = agent_pb2.BeginDryRunRequest(
-        domain=domain, options=_options(options), questions=_questions(questions)
+        domain=domain, options=options_message(options), questions=questions_message(questions)
     )
     return Call(method=_path("BeginDryRun"), request=_packed(request), read=read)
 
@@ -126,8 +126,8 @@ def rehearse(
 
     request = agent_pb2.RehearseDryRunRequest(
         domain=domain,
-        options=_options(options),
-        questions=_questions(questions),
+        options=options_message(options),
+        questions=questions_message(questions),
         destination_uri=destination_uri,
         keep_owner_of=keep_owner_of,
     )
@@ -149,8 +149,8 @@ def attend(guest: bytes, options: MigrationOptions, questions: Questions) -> Cal
 
     request = agent_pb2.AttendRehearsalRequest(
         guest=guest_pb2.Guest.FromString(guest),
-        options=_options(options),
-        questions=_questions(questions),
+        options=options_message(options),
+        questions=questions_message(questions),
     )
     return Call(method=_path("AttendRehearsal"), request=_packed(request), read=read)
 
@@ -177,12 +177,12 @@ def prepare(
         reports = _parsed(agent_pb2.PrepareDryRunResponse, answer).reports
         if len(reports) != 1:
             raise WrongAnswerError(f"it gave {len(reports)} reports for one guest")
-        return _report(reports[0], Side.DESTINATION)
+        return report_of(reports[0], Side.DESTINATION)
 
     request = agent_pb2.PrepareDryRunRequest(
         guests=[guest_pb2.Guest.FromString(guest)],
-        options=_options(options),
-        questions=_questions(questions),
+        options=options_message(options),
+        questions=questions_message(questions),
         rehearsals=[] if rehearsal is None else [agent_pb2.Rehearsal.FromString(rehearsal)],
     )
     return Call(method=_path("PrepareDryRun"), request=_packed(request), read=read)
@@ -197,7 +197,7 @@ def describe_host() -> Call[HostDescription]:
     """Ask who the host is and what it has."""
 
     def read(answer: bytes) -> HostDescription:
-        return _host(_parsed(agent_pb2.DescribeHostResponse, answer))
+        return description_of(_parsed(agent_pb2.DescribeHostResponse, answer))
 
     request = agent_pb2.DescribeHostRequest()
     return Call(method=_path("DescribeHost"), request=_packed(request), read=read)
@@ -210,7 +210,7 @@ def list_checks() -> Call[tuple[CheckDescription, ...]]:
         checks = _parsed(agent_pb2.ListChecksResponse, answer).checks
         if not checks:
             raise WrongAnswerError("its agent lists no checks")
-        return tuple(map(_check, checks))
+        return tuple(map(check_of, checks))
 
     request = agent_pb2.ListChecksRequest()
     return Call(method=_path("ListChecks"), request=_packed(request), read=read)
@@ -232,7 +232,8 @@ def _parsed(kind: type[M], answer: bytes) -> M:
         raise WrongAnswerError(f"its answer is not a {kind.DESCRIPTOR.name}") from error
 
 
-def _options(options: MigrationOptions) -> guest_pb2.MigrationOptions:
+def options_message(options: MigrationOptions) -> guest_pb2.MigrationOptions:
+    """The options that hosts are asked about."""
     given: dict[str, Any] = {
         field.name: getattr(options, field.name)
         for field in fields(options)
@@ -241,14 +242,14 @@ def _options(options: MigrationOptions) -> guest_pb2.MigrationOptions:
     return guest_pb2.MigrationOptions(**given)
 
 
-def _questions(questions: Questions) -> guest_pb2.Questions:
+def questions_message(questions: Questions) -> guest_pb2.Questions:
+    """Which checks, and how far to go."""
     return guest_pb2.Questions(
         depth=WIRE_DEPTHS[questions.depth],
         only=questions.only,
         skip=questions.skip,
         waive=questions.waive,
-        # Zero, not absent: whoever asks at a terminal wants the host as it is now.
-        max_age=Duration(),
+        max_age=None if questions.max_age_s is None else duration(questions.max_age_s),
         allow=questions.allow,
     )
 
@@ -261,7 +262,8 @@ def _domain(domain: agent_pb2.Domain) -> Domain:
     )
 
 
-def _report(report: report_pb2.Report, side: Side) -> Report:
+def report_of(report: report_pb2.Report, side: Side) -> Report:
+    """What a host reports; `side` is whose findings are that do not say."""
     stated = VERDICTS.get(report.verdict)
     named, unnamed = [], []
     for finding in report.findings:
@@ -280,7 +282,7 @@ def _report(report: report_pb2.Report, side: Side) -> Report:
             *unnamed,
             *([] if stated is not None else [_unnamed_verdict(report.verdict, side)]),
         ),
-        facts_age_ms=_milliseconds(report.facts_age),
+        facts_age_ms=milliseconds(report.facts_age),
         claims=_claims(report),
         capacity=_capacity(report.capacity) if report.HasField("capacity") else None,
         checks_asked=report.checks_asked,
@@ -342,7 +344,7 @@ def _unanswered(one: report_pb2.Unanswered, side: Side) -> Unanswered:
         check=one.check,
         title=one.title or one.check,
         severity=SEVERITIES.get(one.severity),
-        side=side,
+        side=SIDES.get(one.side, side),
         subject=one.subject,
         why=one.why,
         waived=one.waived,
@@ -362,7 +364,8 @@ def _capacity(capacity: report_pb2.Capacity) -> Capacity:
     )
 
 
-def _host(host: agent_pb2.DescribeHostResponse) -> HostDescription:
+def description_of(host: agent_pb2.DescribeHostResponse) -> HostDescription:
+    """Who a host says that it is."""
     return HostDescription(
         name=host.host.name,
         uuid=host.host.uuid,
@@ -373,7 +376,7 @@ def _host(host: agent_pb2.DescribeHostResponse) -> HostDescription:
         cpus_online=host.cpus_online,
         capacity=_capacity(host.capacity) if host.HasField("capacity") else None,
         domains_running=host.domains_running,
-        facts_age_ms=_milliseconds(host.facts_age),
+        facts_age_ms=milliseconds(host.facts_age),
         class_digest=host.class_digest,
         unlearned=_pairs(host.unlearned),
     )
@@ -383,7 +386,8 @@ def _pairs(unlearned: Iterable[guest_pb2.Unlearned]) -> tuple[tuple[str, str], .
     return tuple((one.fact, one.why) for one in unlearned)
 
 
-def _check(check: agent_pb2.CheckDescription) -> CheckDescription:
+def check_of(check: agent_pb2.CheckDescription) -> CheckDescription:
+    """One check of an agent's list."""
     return CheckDescription(
         check=check.check,
         title=check.title,
@@ -402,6 +406,13 @@ def _version(number: int) -> str:
     return f"{number // 1_000_000}.{number // 1_000 % 1_000}.{number % 1_000}"
 
 
-def _milliseconds(duration: Duration) -> int:
-    # By hand, since Duration.ToMilliseconds raises on a value out of range. No age is negative.
-    return max(0, duration.seconds * 1000 + duration.nanos // 1_000_000)
+def duration(seconds: float) -> Duration:
+    """As the wire has it, to the millisecond."""
+    made = Duration()
+    made.FromMilliseconds(round(seconds * 1000))
+    return made
+
+
+def milliseconds(given: Duration) -> int:
+    """By hand, since Duration.ToMilliseconds raises on a value out of range. None is negative."""
+    return max(0, given.seconds * 1000 + given.nanos // 1_000_000)

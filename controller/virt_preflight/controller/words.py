@@ -22,6 +22,7 @@ class FleetWords:
 
     hosts: str | None
     fleet: str | None
+    server: str | None
     timeout_s: float | None
 
 
@@ -41,6 +42,7 @@ class CheckWords:
     xml_file: str | None
     from_host: str | None
     to_hosts: tuple[str, ...]
+    labels: tuple[str, ...]
     options: MigrationOptions
     only: tuple[str, ...]
     skip: tuple[str, ...]
@@ -48,3 +50,12 @@ class CheckWords:
     allow: tuple[str, ...]
     depth: Depth
     strict: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeWords:
+    """How `serve` is to listen; what is not said is as the configuration has it."""
+
+    config: str | None
+    listen: tuple[str, ...]
+    insecure: bool

@@ -168,6 +168,7 @@ def test_a_host_list_keeps_to_its_schema() -> None:
     assert third == {
         "host": "h4",
         "address": "h4:50551",
+        "labels": {},
         "silent": "no answer within 5 s",
         "nextStep": "See whether h4 is up.",
     }

@@ -43,7 +43,7 @@ def test_the_fleet_at_a_glance() -> None:
 
 def test_wide_adds_where_and_which_it_is() -> None:
     shown = hosts_table(FLEET, ANSWERS, Form.WIDE, PLAIN).splitlines()
-    assert shown[0].split()[-5:] == ["ADDRESS", "OWN", "NAME", "UUID", "CLASS"]
+    assert shown[0].split()[-6:] == ["ADDRESS", "OWN", "NAME", "UUID", "CLASS", "LABELS"]
     assert "h2:50551  h2.example  6a1f6c2e-" in shown[1]
     assert "h4:50551  -           -" in shown[3]
 

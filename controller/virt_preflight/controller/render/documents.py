@@ -68,7 +68,8 @@ def host_list(
 def described_hosts(fleet: Fleet, answers: Sequence[Described]) -> list[Document]:
     """Each host of the fleet, in the fleet's order."""
     return [
-        {"host": host.name, "address": host.address} | _described(answer)
+        {"host": host.name, "address": host.address, "labels": dict(host.labels)}
+        | _described(answer)
         for host, answer in zip(fleet.hosts, answers, strict=True)
     ]
 

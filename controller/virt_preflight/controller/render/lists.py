@@ -20,7 +20,7 @@ VERSIONS = ("AGENT", "LIBVIRT", "QEMU")
 
 def hosts_table(fleet: Fleet, answers: Sequence[Described], form: Form, look: Look) -> str:
     """Who answers, versions, what is free, age of facts; what a host could not learn below."""
-    more = ("ADDRESS", "OWN NAME", "UUID", "CLASS") if form is Form.WIDE else ()
+    more = ("ADDRESS", "OWN NAME", "UUID", "CLASS", "LABELS") if form is Form.WIDE else ()
     table = columns("HOST", *VERSIONS, "ARCH", *NUMBERS, *more, "", right=NUMBERS)
     for host, answer in zip(fleet.hosts, answers, strict=True):
         table.add_row(*map(words, _host_row(host, answer, form)))
@@ -59,9 +59,10 @@ def _explanation(check: CheckDescription) -> Iterator[Part]:
 
 
 def _host_row(host: FleetHost, answer: Described, form: Form) -> tuple[str, ...]:
-    more = 4 if form is Form.WIDE else 0
+    more = 5 if form is Form.WIDE else 0
+    labels = ", ".join(f"{key}={value}" for key, value in host.labels) or "-"
     if isinstance(answer, Silent):
-        address = (host.address, "-", "-", "-")[:more]
+        address = (host.address, "-", "-", "-", labels)[:more]
         return host.name, *("-" for _ in range(9)), *address, answer.why
     said = answer.said
     free, total = _memory(said)
@@ -76,7 +77,13 @@ def _host_row(host: FleetHost, answer: Described, form: Form) -> tuple[str, ...]
         total,
         str(said.domains_running),
         seconds(said.facts_age_ms),
-        *(host.address, said.name or "-", said.uuid or "-", said.class_digest or "-")[:more],
+        *(
+            host.address,
+            said.name or "-",
+            said.uuid or "-",
+            said.class_digest or "-",
+            labels,
+        )[:more],
         f"{count(len(said.unlearned), 'fact')} not learned" if said.unlearned else "",
     )
 

@@ -1,0 +1,271 @@
+"""A client of the controller for schedulers and scripts: typed, and nothing to be awaited.
+
+It is a synchronous one: schedulers ask from threads of their own (Nova's, a web server's), and need
+no event loop for it. It may be shared among threads.
+
+    with Controller("127.0.0.1:50552") as controller:
+        ranking = controller.rank("db1", best=3, within_s=2.0)
+        for host in ranking.best:
+            print(host.host, host.verdict.name, host.score, host.command)
+
+Errors are those of `trouble`: NoSuchGuestError, NothingToAskError, BadFieldError (your request),
+RefusedByHostsError, NobodyAnsweredError; BusyError and ServiceError for the controller itself.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from grpc_status import rpc_status
+
+from virt_preflight.controller import exchange
+from virt_preflight.controller.asking import Watch, unwatched
+from virt_preflight.controller.catalogue import Catalogue
+from virt_preflight.controller.desk import Described
+from virt_preflight.controller.exchange import Ranked
+from virt_preflight.controller.fleet import FleetHost
+from virt_preflight.controller.options import MigrationOptions
+from virt_preflight.controller.printable import one_line
+from virt_preflight.controller.question import Asked, GuestFile, Question, Questions
+from virt_preflight.controller.ranking import Reason
+from virt_preflight.controller.trouble import (
+    BadFieldError,
+    CannotRunError,
+    NobodyAnsweredError,
+    NoSuchGuestError,
+    NothingToAskError,
+    RefusedByHostsError,
+)
+from virt_preflight.v1 import controller_pb2, controller_pb2_grpc
+
+# A ranking of 10,000 hosts has about 3 MB, a list of as many 5; gRPC alone takes no more than 4.
+ANSWER_AT_MOST = 256 * 1024 * 1024
+CHANNEL = (
+    ("grpc.max_receive_message_length", ANSWER_AT_MOST),
+    ("grpc.enable_http_proxy", 0),
+    # A service that does not answer a ping for 10 s is given up, however long the answer may take.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+# What a scheduler asks by default: as old as the agents let their facts become.
+SWIFT = Questions(max_age_s=None)
+TROUBLE_BY_REASON = {
+    "NO_SUCH_GUEST": NoSuchGuestError,
+    "NOTHING_TO_ASK": NothingToAskError,
+    "NOBODY_ANSWERED": NobodyAnsweredError,
+}
+
+
+class ServiceError(CannotRunError):
+    """The controller itself gave no answer. Says which and why."""
+
+
+class BusyError(ServiceError):
+    """The controller has as much to do as its limits allow, or the request is too large for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """The best hosts for one guest, and what is missing."""
+
+    name: str
+    uuid: str
+    # The host that has it; empty for one that runs nowhere yet.
+    source: str
+    best: tuple[Ranked, ...]
+    # Hosts that were asked about, and how many of them can take the guest.
+    hosts: int
+    takers: int
+    # Hosts that were not heard in time, or could not tell.
+    missing: tuple[Ranked, ...]
+    reasons: tuple[Reason, ...]
+
+
+class Controller:
+    """One controller, over one connection that is kept."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._channel = grpc.insecure_channel(address, options=CHANNEL)
+        self._stub = controller_pb2_grpc.ControllerServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._channel.close()
+
+    def rank(
+        self,
+        guest: str | GuestFile,
+        *,
+        best: int = 0,
+        within_s: float | None = None,
+        from_host: str | None = None,
+        to_hosts: Sequence[str] = (),
+        labels: Sequence[str] = (),
+        options: MigrationOptions = MigrationOptions(),  # noqa: B008 - it is frozen
+        questions: Questions = SWIFT,
+    ) -> Ranking:
+        """The best hosts for a guest, all that can take it where `best` is 0.
+
+        After `within_s` seconds the answer is what there is by then, `missing` saying what is not.
+        """
+        question = Question(
+            guest=guest,
+            from_host=from_host,
+            to_hosts=tuple(to_hosts),
+            labels=tuple(labels),
+            options=options,
+            questions=questions,
+        )
+        request = controller_pb2.RankRequest(
+            guest=exchange.choice_message(guest),
+            move=exchange.move_message(question, None),
+            best=best,
+        )
+        with self._asking():
+            said = self._stub.Rank(request, timeout=within_s)
+        return Ranking(
+            name=said.name.name,
+            uuid=said.name.uuid,
+            source=said.name.source,
+            best=tuple(map(exchange.ranked_of, said.best)),
+            hosts=said.hosts,
+            takers=said.takers,
+            missing=tuple(map(exchange.ranked_of, said.missing)),
+            reasons=tuple(map(exchange.reason_of, said.reasons)),
+        )
+
+    def dry_run(
+        self,
+        question: Question,
+        *,
+        timeout_s: float | None = None,
+        within_s: float | None = None,
+        watch: Watch = unwatched,
+    ) -> tuple[Asked, dict[str, str]]:
+        """All that was said, and the command for each host that can take the guest.
+
+        `timeout_s` is for one host; `watch` is told how many hosts are asked, and of each answer.
+        """
+        request = controller_pb2.DryRunRequest(
+            guests=[exchange.choice_message(question.guest)],
+            move=exchange.move_message(question, timeout_s),
+        )
+        found = controller_pb2.Found()
+        answers: list[controller_pb2.HostAnswer] = []
+        count = unwatched("", 0)
+        with self._asking():
+            for said in self._stub.DryRun(request, timeout=within_s):
+                match said.WhichOneof("said"):
+                    case "found":
+                        found, count = said.found, watch("asking", said.found.hosts)
+                    case "answer":
+                        answers.append(said.answer)
+                        count()
+                    case "ranking":
+                        asked = exchange.asked_of(found, answers, said.ranking)
+                        commands = {it.host: it.command for it in said.ranking.candidates}
+                        return asked, {host: it for host, it in commands.items() if it}
+        raise ServiceError(f"{self._called}: its answer ended before the ranking")
+
+    def hosts(
+        self,
+        *,
+        labels: Sequence[str] = (),
+        timeout_s: float | None = None,
+        within_s: float | None = None,
+    ) -> list[tuple[FleetHost, Described]]:
+        """Each host of the fleet that has these labels, and what it says of itself."""
+        request = controller_pb2.ListHostsRequest(
+            labels=labels, timeout=exchange.timeout_message(timeout_s)
+        )
+        with self._asking():
+            said = self._stub.ListHosts(request, timeout=within_s)
+        return list(map(exchange.host_of, said.hosts))
+
+    def watch_hosts(
+        self, *, labels: Sequence[str] = (), within_s: float | None = None
+    ) -> Generator[list[tuple[FleetHost, Described]], None, None]:
+        """At first all hosts, then those of which something has changed.
+
+        For ever, or until you close it (`contextlib.closing`), or until `within_s` has passed.
+        """
+        with self._asking():
+            call = self._stub.WatchHosts(
+                controller_pb2.WatchHostsRequest(labels=labels), timeout=within_s
+            )
+            try:
+                for said in call:
+                    yield list(map(exchange.host_of, said.hosts))
+            finally:
+                call.cancel()
+
+    def checks(self, *, timeout_s: float | None = None, within_s: float | None = None) -> Catalogue:
+        """Every check, as the agent lists them that answers first."""
+        request = controller_pb2.DescribeChecksRequest(timeout=exchange.timeout_message(timeout_s))
+        with self._asking():
+            said = self._stub.DescribeChecks(request, timeout=within_s)
+        return exchange.catalogue_of(said)
+
+    @property
+    def _called(self) -> str:
+        return f"controller at {self._address}"
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise _trouble(self._called, error) from error
+
+
+def _trouble(called: str, error: Any) -> Exception:
+    """What a status means, in the words that the same trouble has without a service."""
+    reason, fields = _details(error)
+    message = error.details() or ""
+    if reason == "MISUSED" and fields:
+        return BadFieldError(*fields[0])
+    if reason == "REFUSED_BY_HOSTS":
+        return RefusedByHostsError(message, fields)
+    if reason in TROUBLE_BY_REASON:
+        return TROUBLE_BY_REASON[reason](message)
+    match error.code():
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return BusyError(f"{called}: {one_line(message)}")
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return ServiceError(f"{called}: no answer in time")
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return ServiceError(f"{called}: is none, or one of another version")
+        case code:
+            why = f"{code.name.lower().replace('_', ' ')}: {one_line(message)}"
+            return ServiceError(f"{called}: {why}")
+
+
+def _details(error: Any) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The reason and the fields, where the status has them."""
+    try:
+        status = rpc_status.from_call(error)
+    except (ValueError, DecodeError):
+        return "", ()
+    reason = ""
+    fields: list[tuple[str, str]] = []
+    info, bad = ErrorInfo(), BadRequest()
+    for detail in status.details if status else ():
+        if detail.Is(ErrorInfo.DESCRIPTOR) and detail.Unpack(info):
+            reason = info.reason
+        elif detail.Is(BadRequest.DESCRIPTOR) and detail.Unpack(bad):
+            fields += ((one.field, one.description) for one in bad.field_violations)
+    return reason, tuple(fields)

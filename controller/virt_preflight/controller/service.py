@@ -1,0 +1,388 @@
+"""The controller as a gRPC service: the desk's answers, within the caller's time and our limits."""
+
+import asyncio
+import logging
+import re
+import signal
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import grpc
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+
+from virt_preflight.controller import dryrun, exchange
+from virt_preflight.controller.answers import Heard, Report, Silent
+from virt_preflight.controller.asking import Found
+from virt_preflight.controller.desk import Desk, Patience, ends_in, opened
+from virt_preflight.controller.fleet import Fleet
+from virt_preflight.controller.question import Asked, Question
+from virt_preflight.controller.settings import Limits, Settings
+from virt_preflight.controller.trouble import (
+    BadFieldError,
+    CannotRunError,
+    NobodyAnsweredError,
+    NoSuchGuestError,
+    NothingToAskError,
+    RefusedByHostsError,
+)
+from virt_preflight.controller.turnstile import TooManyError, Turnstile
+from virt_preflight.controller.watching import HostWatch
+from virt_preflight.v1 import controller_pb2, controller_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+# Of google.rpc.ErrorInfo.
+DOMAIN = "virt-preflight"
+# Kept back from the caller's time, so that the answer arrives while he still waits; of a short
+# time a quarter.
+KEPT_BACK_S = 0.2
+# Guests of one request that are asked about at the same time: each asks many hosts at once.
+GUESTS_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why there is no answer, as a status has it."""
+
+    code: int
+    reason: str
+    message: str
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerServicer(controller_pb2_grpc.ControllerServiceServicer):
+    """Each call is a question to the one desk; what many callers ask meets at its connections."""
+
+    desk: Desk
+    limits: Limits
+    turnstile: Turnstile
+    watch: HostWatch
+
+    async def DryRun(  # noqa: N802, D102 - the treaty's own name, and its words are there
+        self, request: controller_pb2.DryRunRequest, context: Context
+    ) -> AsyncGenerator[controller_pb2.DryRunResponse, None]:
+        async with self._answering(context):
+            questions = self._questions(request)
+            patience = _patience("move.timeout", request.move, context)
+            async with aclosing(self._dry_runs(questions, patience)) as told:
+                async for message in told:
+                    yield message
+
+    async def Rank(  # noqa: N802, D102
+        self, request: controller_pb2.RankRequest, context: Context
+    ) -> controller_pb2.RankResponse:
+        async with self._answering(context):
+            question = exchange.question_of(request.guest, "guest", request.move)
+            patience = _patience("move.timeout", request.move, context)
+            asked = await self.desk.dry_run(question, patience)
+            return exchange.best_message(self._concluded(asked, question), request.best)
+        raise AssertionError("abort raises")
+
+    async def ListHosts(  # noqa: N802, D102
+        self, request: controller_pb2.ListHostsRequest, context: Context
+    ) -> controller_pb2.ListHostsResponse:
+        async with self._answering(context):
+            labels = exchange.labels_of("labels", request.labels)
+            hosts = await self.desk.hosts(labels, _patience("timeout", request, context))
+            return controller_pb2.ListHostsResponse(
+                hosts=[exchange.host_message(host, answer) for host, answer in hosts]
+            )
+        raise AssertionError("abort raises")
+
+    async def WatchHosts(  # noqa: N802, D102
+        self, request: controller_pb2.WatchHostsRequest, context: Context
+    ) -> AsyncGenerator[controller_pb2.WatchHostsResponse, None]:
+        async with self._answering(context):
+            labels = exchange.labels_of("labels", request.labels)
+            async with aclosing(self.watch.changes(labels)) as changes:
+                async for seen in changes:
+                    hosts = [exchange.host_message(host, answer) for host, answer in seen]
+                    yield controller_pb2.WatchHostsResponse(hosts=hosts)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the controller is being stopped")
+
+    async def DescribeChecks(  # noqa: N802, D102
+        self, request: controller_pb2.DescribeChecksRequest, context: Context
+    ) -> controller_pb2.DescribeChecksResponse:
+        async with self._answering(context):
+            catalogue = await self.desk.checks(_patience("timeout", request, context))
+            return exchange.checks_message(catalogue)
+        raise AssertionError("abort raises")
+
+    def _questions(self, request: controller_pb2.DryRunRequest) -> list[Question]:
+        most = self.limits.guests_per_request
+        if not 1 <= len(request.guests) <= most:
+            raise BadFieldError("guests", f"are {len(request.guests)}: wanted 1 to {most}")
+        return [
+            exchange.question_of(choice, f"guests[{number}]", request.move)
+            for number, choice in enumerate(request.guests)
+        ]
+
+    async def _dry_runs(
+        self, questions: Sequence[Question], patience: Patience
+    ) -> AsyncGenerator[controller_pb2.DryRunResponse, None]:
+        """What is said about each guest, as it comes in."""
+        said: asyncio.Queue[controller_pb2.DryRunResponse | None] = asyncio.Queue()
+        gate = asyncio.Semaphore(GUESTS_AT_ONCE)
+
+        async def ask(number: int, question: Question) -> None:
+            async with gate:
+                try:
+                    await self._dry_run(number, question, patience, said)
+                except (BadFieldError, CannotRunError) as error:
+                    if len(questions) == 1:
+                        raise
+                    said.put_nowait(_failed(number, error))
+
+        async def ask_all() -> None:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for number, question in enumerate(questions):
+                        group.create_task(ask(number, question))
+            finally:
+                said.put_nowait(None)
+
+        asking = asyncio.create_task(ask_all())
+        try:
+            while (message := await said.get()) is not None:
+                yield message
+            try:
+                await asking
+            except ExceptionGroup as group:
+                raise group.exceptions[0] from None
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+    async def _dry_run(
+        self,
+        number: int,
+        question: Question,
+        patience: Patience,
+        said: asyncio.Queue[controller_pb2.DryRunResponse | None],
+    ) -> None:
+        found = False
+        source: Report | None = None
+        told: set[str] = set()
+
+        def tell(event: Found | Heard[Report] | Silent) -> None:
+            nonlocal found, source
+            if isinstance(event, Found):
+                found, source = True, event.source_report
+                message = exchange.found_message(event)
+                said.put_nowait(controller_pb2.DryRunResponse(guest=number, found=message))
+                return
+            told.add(event.host)
+            answer = exchange.answer_message(source, event)
+            said.put_nowait(controller_pb2.DryRunResponse(guest=number, answer=answer))
+
+        asked = await self.desk.dry_run(question, patience, tell=tell)
+        if not found:
+            tell(_as_found(asked))
+        # Hosts that were not asked, as those that had been silent before.
+        for answer in asked.answers:
+            if answer.host not in told:
+                tell(answer)
+        ranking = exchange.ranking_message(self._concluded(asked, question))
+        said.put_nowait(controller_pb2.DryRunResponse(guest=number, ranking=ranking))
+
+    def _concluded(self, asked: Asked, question: Question) -> dryrun.DryRun:
+        return dryrun.conclude(asked, question, self.desk.fleet.uris, datetime.now(UTC), took_ms=0)
+
+    @asynccontextmanager
+    async def _answering(self, context: Context) -> AsyncIterator[None]:
+        """Within the limits; what ends the question early becomes the call's status."""
+        try:
+            with self.turnstile.entered(_caller(context.peer())):
+                yield
+        except (BadFieldError, CannotRunError, TooManyError) as error:
+            await _abort(context, refusal(error))
+
+
+def refusal(error: Exception, at: str = "guest") -> Refusal:
+    """What the caller is told; `at` is where in the request the guest stands."""
+    match error:
+        case BadFieldError():
+            field = _in_request(error.field, at)
+            why = f"{field}: {error.why}"
+            return Refusal(
+                code=code_pb2.INVALID_ARGUMENT,
+                reason="MISUSED",
+                message=why,
+                fields=((field, error.why),),
+            )
+        case RefusedByHostsError():
+            return Refusal(
+                code=code_pb2.INVALID_ARGUMENT,
+                reason="REFUSED_BY_HOSTS",
+                message=str(error),
+                fields=tuple((_in_request(field, at), why) for field, why in error.objections),
+            )
+        case NoSuchGuestError():
+            return Refusal(code=code_pb2.NOT_FOUND, reason="NO_SUCH_GUEST", message=str(error))
+        case NothingToAskError():
+            code = code_pb2.FAILED_PRECONDITION
+            return Refusal(code=code, reason="NOTHING_TO_ASK", message=str(error))
+        case NobodyAnsweredError():
+            return Refusal(code=code_pb2.UNAVAILABLE, reason="NOBODY_ANSWERED", message=str(error))
+        case TooManyError():
+            code = code_pb2.RESOURCE_EXHAUSTED
+            return Refusal(code=code, reason="TOO_MANY", message=str(error))
+        case _:
+            raise error
+
+
+def _in_request(field: str, at: str) -> str:
+    """A field of the question, or of an agent's request, as the caller's request has it."""
+    if field.startswith("guests[0].domain_xml"):
+        return f"{at}.file.domain_xml"
+    if field == "domain":
+        return f"{at}.name"
+    of_the_question = ("from_host", "to_hosts", "options.", "questions.")
+    return f"move.{field}" if field.startswith(of_the_question) else field
+
+
+def _failed(number: int, error: BadFieldError | CannotRunError) -> controller_pb2.DryRunResponse:
+    told = refusal(error, f"guests[{number}]")
+    failure = controller_pb2.Failure(reason=told.reason, message=told.message)
+    return controller_pb2.DryRunResponse(guest=number, failure=failure)
+
+
+def _as_found(asked: Asked) -> Found:
+    return Found(
+        name=asked.name,
+        uuid=asked.uuid,
+        source=asked.source,
+        source_report=asked.source_report,
+        hosts=len(asked.answers),
+    )
+
+
+def _patience(
+    field: str,
+    holder: exchange.Waiting,
+    context: Context,
+) -> Patience:
+    left_s = context.time_remaining()
+    if left_s is not None:
+        left_s -= min(KEPT_BACK_S, left_s / 4)
+    return Patience(each_s=exchange.seconds_of(field, holder), ends=ends_in(left_s))
+
+
+def _caller(peer: str) -> str:
+    """Who asks, as far as an address tells: without its port, which differs by connection."""
+    return re.sub(r":[0-9]+$", "", peer) if peer.startswith("ip") else peer
+
+
+async def _abort(context: Context, told: Refusal) -> NoReturn:
+    status = status_pb2.Status(code=told.code, message=told.message)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=told.reason, domain=DOMAIN))
+    if told.fields:
+        bad = error_details_pb2.BadRequest()
+        for field, why in told.fields:
+            bad.field_violations.add(field=field, description=why)
+        status.details.add().Pack(bad)
+    packed = rpc_status.to_status(status)
+    await context.abort(packed.code, packed.details, packed.trailing_metadata)
+    raise AssertionError("abort raises")
+
+
+# -------------------------------------------------------------------------------------- serving
+
+
+@asynccontextmanager
+async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[grpc.aio.Server]:
+    """A started service; at the block's end it takes no more and lets what is under way finish."""
+    limits = settings.limits
+    async with opened(fleet) as desk:
+        watch = HostWatch(desk, settings.watch_every_s)
+        servicer = ControllerServicer(
+            desk=desk,
+            limits=limits,
+            turnstile=Turnstile(in_all=limits.requests, per_caller=limits.requests_per_caller),
+            watch=watch,
+        )
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", limits.message_mib * 1024 * 1024),
+                # Two controllers on one port would answer in turn.
+                ("grpc.so_reuseport", 0),
+                # Callers may ask this often whether we are still there.
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+                # One that vanished is noticed, and what it asked is asked no longer.
+                ("grpc.keepalive_time_ms", 20_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
+            ]
+        )
+        controller_pb2_grpc.add_ControllerServiceServicer_to_server(servicer, server)
+        healthy = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+        names = (exchange.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        for address in settings.listen:
+            _listen(server, address)
+        await server.start()
+        for name in ("", exchange.SERVICE):
+            await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+        try:
+            yield server
+        finally:
+            await healthy.enter_graceful_shutdown()
+            await watch.end()
+            await server.stop(grace=settings.grace_s)
+
+
+async def until_stopped(fleet: Fleet, settings: Settings) -> None:
+    """Answers until SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with served(fleet, settings):
+        where = ", ".join(settings.listen)
+        logging.info("%d hosts, answers at %s", len(fleet.hosts), where)
+        await stopped.wait()
+
+
+def _listen(server: grpc.aio.Server, address: str) -> None:
+    if address.startswith("unix:") and _answers(address.removeprefix("unix:")):
+        # gRPC would take the socket away from whoever listens there.
+        raise CannotRunError(f"cannot listen at {address}: somebody does already")
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise CannotRunError(f"cannot listen at {address}: {_why_not(address)}") from error
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as trying:
+        try:
+            trying.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def _why_not(address: str) -> str:
+    """gRPC does not say; the kernel does when it is asked the same."""
+    if address.startswith("unix:"):
+        folder = Path(address.removeprefix("unix:")).parent
+        return "no socket can be made there" if folder.is_dir() else f"no directory {folder}"
+    host, _, port = address.rpartition(":")
+    try:
+        for family, kind, _, _, where in socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM
+        ):
+            with socket.socket(family, kind) as trying:
+                trying.bind(where)
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return "the port is in use"

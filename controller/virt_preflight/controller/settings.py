@@ -1,0 +1,157 @@
+"""controller.toml: where to listen, which fleet, and how much may be asked at once."""
+
+import ipaddress
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from virt_preflight.controller.trouble import CannotRunError, MisusedError
+
+SYSTEM_FILE = Path("/etc/virt-preflight/controller.toml")
+CONTROLLER_PORT = 50552
+SERVER_VARIABLE = "VIRT_PREFLIGHT_SERVER"
+DEFAULT_LISTEN = f"127.0.0.1:{CONTROLLER_PORT}"
+FILE_AT_MOST = 1024 * 1024
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[limits]: what goes beyond is refused at once."""
+
+    # Of one request. A domain XML may have 10 MiB.
+    message_mib: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
+    guests_per_request: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 256
+    requests: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 256
+    requests_per_caller: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 64
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file; every key has a default."""
+
+    listen: tuple[str, ...] = (DEFAULT_LISTEN,)
+    # Listen beyond loopback without TLS: whoever reaches the port may ask.
+    insecure: bool = False
+    # The fleet file; where none is named, the first that the command line would find.
+    fleet: str | None = None
+    # How long answers under way may still take when the service is told to stop.
+    grace_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 10.0
+    # How often hosts are looked at while somebody watches them.
+    watch_every_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 5.0
+    limits: Limits = Limits()
+
+
+def read_settings(path: Path | None) -> Settings:
+    """The named file, or the system's if it is there."""
+    chosen = path or SYSTEM_FILE
+    try:
+        with chosen.open("rb") as file:
+            content = file.read(FILE_AT_MOST + 1)
+    except FileNotFoundError:
+        if path is None:
+            return Settings()
+        raise CannotRunError(f"{chosen}: no such file") from None
+    except OSError as error:
+        raise CannotRunError(f"{chosen}: {error.strerror}") from error
+    if len(content) > FILE_AT_MOST:
+        raise CannotRunError(f"{chosen}: larger than {FILE_AT_MOST >> 20} MiB")
+    try:
+        return parse(content)
+    except ValueError as error:
+        raise CannotRunError(f"{chosen}: {error}") from error
+
+
+def parse(content: bytes) -> Settings:
+    """The settings in the text of a file; ValueError says what is wrong, at which line and key."""
+    try:
+        text = content.decode()
+        tables = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line}: not UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(str(error)) from error
+    try:
+        return msgspec.convert(tables, Settings)
+    except msgspec.ValidationError as error:
+        raise ValueError(_placed(text, str(error))) from error
+
+
+def refused_address(settings: Settings) -> str | None:
+    """The first address that needs `insecure` and has it not."""
+    if settings.insecure:
+        return None
+    return next((at for at in settings.listen if not is_local(at)), None)
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine can reach it."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def wrong_address(settings: Settings) -> str | None:
+    """The first address that is none."""
+    return next((at for at in settings.listen if not _is_address(at)), None)
+
+
+def address_of(server: str) -> str:
+    """A controller's address as gRPC wants it; the port may be left out."""
+    if server.startswith("unix:") or re.search(r":[0-9]+$", server, re.ASCII):
+        if not _is_address(server):
+            raise MisusedError(f"--server {server}: wanted HOST, HOST:PORT or unix:/path")
+        return server
+    return address_of(f"{server}:{CONTROLLER_PORT}")
+
+
+def _is_address(text: str) -> bool:
+    if text.startswith("unix:"):
+        return len(text) > len("unix:") and text.isprintable()
+    host, _, port = text.rpartition(":")
+    return (
+        bool(host)
+        and (":" not in host or host.startswith("["))
+        and text.isprintable()
+        and re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) is not None
+        and 1 <= int(port) <= 65535
+    )
+
+
+def _placed(text: str, message: str) -> str:
+    """msgspec's "Expected `int` - at `$.limits.requests`" with its line and key in front."""
+    what, _, where = message.partition(" - at ")
+    key = where.strip("`").removeprefix("$").removeprefix(".")
+    if unknown := _UNKNOWN.fullmatch(what):
+        key, what = f"{key}.{unknown[1]}".removeprefix("."), "there is no such key"
+    else:
+        what = what[:1].lower() + what[1:].replace("`", "")
+    line = _line_of(text, re.sub(r"\[.*", "", key))
+    return f"line {line}: {key}: {what}" if line else f"{key}: {what}"
+
+
+def _line_of(text: str, key: str) -> int | None:
+    """Where a key is given, or its table begins; None if it is written in a way not looked for."""
+    table, found = "", None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if heading := re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line):
+            table = re.sub(r"[\s\"']", "", heading[1])
+            if table == key:
+                return number
+        elif given := re.match(r"\s*([^=#]+?)\s*=", line):
+            name = re.sub(r"[\s\"']", "", given[1])
+            path = f"{table}.{name}" if table else name
+            if path == key:
+                return number
+            if key.startswith(f"{path}."):
+                found = number
+    return found
