@@ -12,6 +12,7 @@ from virt_preflight.controller.fleet import (
     locate,
     parse,
     read,
+    selected,
     uri_of,
 )
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
@@ -191,3 +192,24 @@ def test_whether_a_uri_names_a_host(uri: str, named: bool) -> None:
 def test_an_ipv6_address_and_a_socket_are_held_against_a_uri() -> None:
     assert is_at(FleetHost(name="h2", address="[fd00::2]:50551"), "qemu+tls://[fd00::2]/system")
     assert not is_at(FleetHost(name="h2", address="unix:/run/x.sock"), "qemu+tls://unix/system")
+
+
+def test_labels_are_what_the_operator_says_of_a_host() -> None:
+    fleet = parse(b'[[host]]\nname = "h1"\nlabels = { zone = "a b", rack = "r1" }\n')
+    assert fleet.hosts[0].labels == (("rack", "r1"), ("zone", "a b"))
+
+
+@pytest.mark.parametrize("labels", ['{ "a=b" = "c" }', '{ "" = "c" }', '{ a = "\\n" }'])
+def test_a_label_that_could_not_be_asked_for_is_refused(labels: str) -> None:
+    with pytest.raises(ValueError, match=r"host\[0\].labels"):
+        parse(f'[[host]]\nname = "h1"\nlabels = {labels}\n'.encode())
+
+
+def test_hosts_are_selected_by_all_labels_at_once() -> None:
+    hosts = parse(
+        b'[[host]]\nname = "h1"\nlabels = { rack = "r1", ssd = "yes" }\n'
+        b'[[host]]\nname = "h2"\nlabels = { rack = "r1" }\n[[host]]\nname = "h3"\n'
+    ).hosts
+    assert [host.name for host in selected(hosts, ["rack=r1"])] == ["h1", "h2"]
+    assert [host.name for host in selected(hosts, ["rack=r1", "ssd=yes"])] == ["h1"]
+    assert selected(hosts, []) == hosts

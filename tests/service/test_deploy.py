@@ -4,6 +4,7 @@ from pathlib import Path
 
 from virt_preflight.agent.settings import Settings, read_settings
 from virt_preflight.controller import fleet as fleets
+from virt_preflight.controller import settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -17,3 +18,12 @@ def test_the_fleets_example_is_a_fleet_with_the_default_uris() -> None:
     assert [host.name for host in fleet.hosts] == ["h1", "h2", "h3"]
     assert fleet.hosts[0].address == "h1:50551"
     assert fleet.uris == fleets.Uris()
+    assert fleet.hosts[1].labels == (("rack", "r1"), ("storage", "ssd"))
+
+
+def test_the_controllers_example_names_every_default() -> None:
+    example = DEPLOY / "controller.toml"
+    assert settings.read_settings(example) == settings.Settings()
+    for kind in (settings.Settings, settings.Limits):
+        for key in kind.__struct_fields__:
+            assert f"{key} =" in example.read_text() or key == "limits", key

@@ -11,6 +11,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from virt_preflight.controller import wire
 from virt_preflight.controller.answers import (
+    Capacity,
+    Claims,
     Finding,
     Heard,
     HostDescription,
@@ -256,7 +258,7 @@ def candidate_message(one: Candidate, run: DryRun) -> controller_pb2.Candidate:
     """One host's place, and in short why."""
     against = [it.check for it in one.findings if weigh(it) > Verdict.CLEAR]
     against += (it.check for it in one.unanswered if weigh_unanswered(it) > Verdict.CLEAR)
-    return controller_pb2.Candidate(
+    message = controller_pb2.Candidate(
         host=one.host,
         verdict=WIRE_VERDICTS[one.verdict],
         rank=one.rank or 0,
@@ -265,6 +267,11 @@ def candidate_message(one: Candidate, run: DryRun) -> controller_pb2.Candidate:
         command=run.command_by_host.get(one.host, ""),
         checks=dict.fromkeys(against),
     )
+    if one.capacity is not None:
+        message.capacity.CopyFrom(_capacity(one.capacity))
+    if one.claims is not None:
+        message.claims.CopyFrom(_claims(one.claims))
+    return message
 
 
 def host_message(host: FleetHost, answer: Described) -> controller_pb2.Host:
@@ -324,14 +331,20 @@ def _report(report: Report) -> report_pb2.Report:
         shallower_because=report.shallower_because,
     )
     if report.claims is not None:
-        message.claims.memory_kib = report.claims.memory_kib
-        message.claims.vcpus = report.claims.vcpus
-        message.claims.SetInParent()
+        message.claims.CopyFrom(_claims(report.claims))
     if report.capacity is not None:
-        message.capacity.memory_total_kib = report.capacity.memory_total_kib
-        message.capacity.memory_free_kib = report.capacity.memory_free_kib
-        message.capacity.SetInParent()
+        message.capacity.CopyFrom(_capacity(report.capacity))
     return message
+
+
+def _claims(claims: Claims) -> report_pb2.Claims:
+    return report_pb2.Claims(memory_kib=claims.memory_kib, vcpus=claims.vcpus)
+
+
+def _capacity(capacity: Capacity) -> report_pb2.Capacity:
+    return report_pb2.Capacity(
+        memory_total_kib=capacity.memory_total_kib, memory_free_kib=capacity.memory_free_kib
+    )
 
 
 def _finding(finding: Finding) -> report_pb2.Finding:
@@ -381,9 +394,7 @@ def _description(host: HostDescription) -> agent_pb2.DescribeHostResponse:
         unlearned=[guest_pb2.Unlearned(fact=fact, why=why) for fact, why in host.unlearned],
     )
     if host.capacity is not None:
-        message.capacity.memory_total_kib = host.capacity.memory_total_kib
-        message.capacity.memory_free_kib = host.capacity.memory_free_kib
-        message.capacity.SetInParent()
+        message.capacity.CopyFrom(_capacity(host.capacity))
     return message
 
 
@@ -411,6 +422,9 @@ class Ranked:
     why: str
     command: str
     checks: tuple[str, ...]
+    # What the host has before this guest, and what the guest would take of it; None: not known.
+    capacity: Capacity | None
+    claims: Claims | None
 
 
 def ranked_of(message: controller_pb2.Candidate) -> Ranked:
@@ -423,6 +437,8 @@ def ranked_of(message: controller_pb2.Candidate) -> Ranked:
         why=message.why,
         command=message.command,
         checks=tuple(message.checks),
+        capacity=wire.capacity_of(message.capacity) if message.HasField("capacity") else None,
+        claims=wire.claims_of(message.claims) if message.HasField("claims") else None,
     )
 
 

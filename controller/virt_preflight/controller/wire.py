@@ -283,8 +283,8 @@ def report_of(report: report_pb2.Report, side: Side) -> Report:
             *([] if stated is not None else [_unnamed_verdict(report.verdict, side)]),
         ),
         facts_age_ms=milliseconds(report.facts_age),
-        claims=_claims(report),
-        capacity=_capacity(report.capacity) if report.HasField("capacity") else None,
+        claims=claims_of(report.claims) if report.HasField("claims") else None,
+        capacity=capacity_of(report.capacity) if report.HasField("capacity") else None,
         checks_asked=report.checks_asked,
         checks_not_applicable=report.checks_not_applicable,
         depth=DEPTHS.get(report.depth),
@@ -352,13 +352,13 @@ def _unanswered(one: report_pb2.Unanswered, side: Side) -> Unanswered:
     )
 
 
-def _claims(report: report_pb2.Report) -> Claims | None:
-    if not report.HasField("claims"):
-        return None
-    return Claims(memory_kib=report.claims.memory_kib, vcpus=report.claims.vcpus)
+def claims_of(claims: report_pb2.Claims) -> Claims:
+    """What a guest would take of a host."""
+    return Claims(memory_kib=claims.memory_kib, vcpus=claims.vcpus)
 
 
-def _capacity(capacity: report_pb2.Capacity) -> Capacity:
+def capacity_of(capacity: report_pb2.Capacity) -> Capacity:
+    """What a host has."""
     return Capacity(
         memory_total_kib=capacity.memory_total_kib, memory_free_kib=capacity.memory_free_kib
     )
@@ -374,7 +374,7 @@ def description_of(host: agent_pb2.DescribeHostResponse) -> HostDescription:
         agent=host.agent_version,
         architecture=host.architecture,
         cpus_online=host.cpus_online,
-        capacity=_capacity(host.capacity) if host.HasField("capacity") else None,
+        capacity=capacity_of(host.capacity) if host.HasField("capacity") else None,
         domains_running=host.domains_running,
         facts_age_ms=milliseconds(host.facts_age),
         class_digest=host.class_digest,

@@ -404,6 +404,8 @@ class Candidate(_message.Message):
     WHY_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     CHECKS_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """By its name in the fleet."""
     verdict: _report_pb2.Verdict.ValueType
@@ -421,6 +423,12 @@ class Candidate(_message.Message):
     def checks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Checks that keep the guest from the host, or put it at a risk there."""
 
+    @_builtins.property
+    def capacity(self) -> _report_pb2.Capacity:
+        """What the host has before this guest, and what the guest would take of it. Absent: not known."""
+
+    @_builtins.property
+    def claims(self) -> _report_pb2.Claims: ...
     def __init__(
         self,
         *,
@@ -431,10 +439,12 @@ class Candidate(_message.Message):
         why: _builtins.str = ...,
         command: _builtins.str = ...,
         checks: _abc.Iterable[_builtins.str] | None = ...,
+        capacity: _report_pb2.Capacity | None = ...,
+        claims: _report_pb2.Claims | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "capacity", b"capacity", "claims", b"claims", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "checks", b"checks", "command", b"command", "host", b"host", "rank", b"rank", "score", b"score", "verdict", b"verdict", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "capacity", b"capacity", "checks", b"checks", "claims", b"claims", "command", b"command", "host", b"host", "rank", b"rank", "score", b"score", "verdict", b"verdict", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015

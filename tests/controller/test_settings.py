@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import pytest
+
+from virt_preflight.controller.settings import (
+    Limits,
+    Settings,
+    address_of,
+    is_local,
+    parse,
+    read_settings,
+    refused_address,
+    wrong_address,
+)
+from virt_preflight.controller.trouble import CannotRunError, MisusedError
+
+
+def test_an_empty_file_is_all_defaults() -> None:
+    assert parse(b"") == Settings()
+
+
+def test_what_is_given_is_taken() -> None:
+    given = parse(b'listen = ["unix:/run/c"]\nfleet = "f"\n[limits]\nrequests_per_caller = 3\n')
+    assert given == Settings(
+        listen=("unix:/run/c",), fleet="f", limits=Limits(requests_per_caller=3)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("# first\nlisten_at = []\n", "line 2: listen_at: there is no such key"),
+        ("[limits]\n\n guest = 1\n", "line 3: limits.guest: there is no such key"),
+        ("limits = { guest = 1 }\n", "line 1: limits.guest: there is no such key"),
+        ("grace_s = -1\n", "line 1: grace_s: expected float >= 0.0"),
+        ('[limits]\nrequests = "many"\n', "line 2: limits.requests: expected int, got str"),
+        ('listen = ["a:1",\n  7]\n', "line 1: listen[1]: expected str, got int"),
+        ("[limit]\n", "line 1: limit: there is no such key"),
+        ("grace_s = \n", "Invalid value (at line 1, column 11)"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line_and_key(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=r".") as error:
+        parse(text.encode())
+    assert str(error.value) == said
+
+
+def test_what_is_no_text_is_told_with_its_line() -> None:
+    with pytest.raises(ValueError, match="line 3: not UTF-8"):
+        parse(b"\n\nfleet = \xff")
+
+
+def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(CannotRunError, match="no such file"):
+        read_settings(tmp_path / "controller.toml")
+
+
+def test_a_file_that_is_too_large_is_not_read_to_its_end() -> None:
+    with pytest.raises(CannotRunError, match="/dev/zero: larger than 1 MiB"):
+        read_settings(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:1", "127.8.9.1:1", "[::1]:1", "localhost:1", "unix:/x"]
+)
+def test_what_only_this_machine_reaches_is_local(address: str) -> None:
+    assert is_local(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "127.example.org:1", "h1:1"]
+)
+def test_anything_else_needs_to_be_wanted(address: str) -> None:
+    assert refused_address(Settings(listen=("127.0.0.1:1", address))) == address
+    assert refused_address(Settings(listen=(address,), insecure=True)) is None
+
+
+@pytest.mark.parametrize("address", ["h1", ":1", "h1:0", "h1:65536", "unix:", "::1:5", "h1:x"])
+def test_an_address_is_a_host_and_a_port_or_a_socket(address: str) -> None:
+    assert wrong_address(Settings(listen=(address,))) == address
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("h1", "h1:50552"),
+        ("h1:7", "h1:7"),
+        ("[::1]", "[::1]:50552"),
+        ("[::1]:7", "[::1]:7"),
+        ("unix:/run/c", "unix:/run/c"),
+    ],
+)
+def test_the_port_of_a_controller_may_be_left_out(given: str, address: str) -> None:
+    assert address_of(given) == address
+
+
+@pytest.mark.parametrize("given", ["unix:", "h1:0", "a:b:1", "::1"])
+def test_a_controllers_address_that_is_none(given: str) -> None:
+    with pytest.raises(MisusedError, match="wanted HOST, HOST:PORT or unix:/path"):
+        address_of(given)
