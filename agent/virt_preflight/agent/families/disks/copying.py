@@ -127,6 +127,8 @@ def copy_of_other_size(
     Severity.BLOCKER,
     title="the disk to be copied is the same on both hosts",
     remedy="Leave it out of --migrate-disks, or leave --copy-storage-... out: both hosts see it.",
+    # Prepare passes where no lock reaches from host to host, and the harm comes all the same.
+    phase=Phase.PERFORM,
 )
 def copy_onto_itself(
     guest: GuestDisks,
