@@ -273,10 +273,10 @@ def test_a_guest_from_a_file_has_no_source_and_no_command() -> None:
         (
             controller_pb2.DryRunRequest(
                 guests=[DB1],
-                move=controller_pb2.Move(questions=guest_pb2.Questions(only=["nics.brige"])),
+                move=controller_pb2.Move(questions=guest_pb2.Questions(only=["nics.bridges"])),
             ),
             "move.questions.only",
-            "nics.brige: no such check",
+            "nics.bridges: no such check",
         ),
         (
             controller_pb2.DryRunRequest(
@@ -595,7 +595,7 @@ def _timeless(output: str) -> str:
         ("db1", "--to", "h1"),
         ("db1", "--from", "h9"),
         ("db1", "--live", "--offline"),
-        ("db1", "--only", "nics.brige"),
+        ("db1", "--only", "nics.bridges"),
         ("db1", "--migrateuri", "tcp://h2"),
         ("db1", "--label", "rack=r1"),
         ("db1", "--allow", "bees"),
