@@ -1,5 +1,6 @@
 import asyncio
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from virt_preflight.controller.answers import (
 )
 from virt_preflight.controller.fleet import FleetHost
 from virt_preflight.controller.wire import Call
+from virt_preflight.v1 import agent_pb2
 
 Answer = Heard[tuple[Domain, ...]] | Silent
 
@@ -248,3 +250,32 @@ def test_trouble_that_an_operator_can_do_something_about_says_what(details: str,
     answer = answer_to(Fails(grpc.StatusCode.UNAVAILABLE, details))
     assert isinstance(answer, Unreached)
     assert answer.next_step == step
+
+
+def test_a_connection_that_is_given_up_is_not_closed_under_others() -> None:
+    """One call hears that its agent is gone, while another over the same is still waited for."""
+    second = threading.Event()
+
+    def slow(_: bytes) -> agent_pb2.ListDomainsResponse:
+        second.set()
+        time.sleep(0.5)
+        return domain()
+
+    agent = FakeAgent(
+        "h1",
+        {"ListDomains": slow, "ListChecks": Fails(grpc.StatusCode.UNAVAILABLE, "Socket closed")},
+    )
+
+    async def both(host: FleetHost) -> tuple[Answer, object]:
+        async with Agents(at_most=1) as agents:
+            patient = asyncio.create_task(agents.ask(host, wire.list_domains("db1"), 5))
+            while not second.is_set():
+                await asyncio.sleep(0.01)
+            hasty = await agents.ask(host, wire.list_checks(), 5)
+            return await patient, hasty
+
+    with running(agent) as fleet:
+        host = FleetHost(name="h1", address=fleet.addresses["h1"])
+        patient, hasty = asyncio.run(asyncio.wait_for(both(host), 10))
+    assert isinstance(hasty, Unreached)
+    assert isinstance(patient, Heard)
