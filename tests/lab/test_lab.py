@@ -1,7 +1,7 @@
 """Every scenario: is it what it was written for, was the verdict true, and did asking leave traces.
 
-`pytest -m lab` as root, at the depths that leave nothing even for a moment: the whole table at all
-four takes over an hour, and is what `make lab-score` plays. VIRT_PREFLIGHT_LAB_DEPTHS=trial,rehearsal
+`pytest -m lab` as root, at the depths that leave nothing even for a moment: all four take over an
+hour, and are what `make lab-score` plays. VIRT_PREFLIGHT_LAB_DEPTHS=trial,rehearsal
 asks at others, VIRT_PREFLIGHT_LAB_TRUTH_ONLY=1 at none.
 """
 
