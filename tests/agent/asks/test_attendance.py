@@ -213,10 +213,38 @@ def test_what_is_there_is_not_taken_for_new() -> None:
         "/srv/a.img": like(),
     }
     mays = {("/srv/a.img", want, "qemu"): True for want in Want}
-    source = host(stats=stats, file_systems={SWTPM: "ext4", "/srv/a.img": "ext4"}, mays=mays)
+    systems = {SWTPM: "ext4", "/srv/a.img": "ext4"}
+    source = host(stats=stats, file_systems=systems, mays=mays, defined=True)
     found = noted(asked(source, TPM + DISK, os=os, options=COPY))
     assert (found.absent_files, found.absent_directories, found.absent_images) == ((), (), ())
-    assert found.owned == {"/srv/a.img": like()}
+    assert found.owned == {"/srv/a.img": like(), NVRAM: like()}
+
+
+@pytest.mark.parametrize(
+    ("system", "defined", "kept"),
+    [("ext4", False, False), ("ext4", True, True), ("nfs4", False, True)],
+)
+def test_a_tpm_that_was_left_here_is_not_put_at_risk(
+    system: str, defined: bool, kept: bool
+) -> None:
+    stats = {SWTPM: like(kind="dir"), f"{SWTPM}/{UUID}": like(kind="dir")}
+    systems = {SWTPM: system, f"{SWTPM}/{UUID}": system}
+    source = host(stats=stats, file_systems=systems, defined=defined, version=11_000_000)
+    origin = replace(ORIGIN, libvirt_version=11_000_000)
+    assert isinstance(asked(source, TPM, origin=origin), Notes) is kept
+
+
+@pytest.mark.parametrize(
+    "devices",
+    [
+        "<serial type='unix'><source mode='bind' path='/srv/a.sock'/></serial>",
+        "<graphics type='vnc'><listen type='socket' socket='/srv/a.sock'/></graphics>",
+    ],
+)
+def test_a_socket_that_is_there_is_not_taken(devices: str) -> None:
+    there = host(stats={"/srv/a.sock": like(kind="socket")})
+    assert "the socket /srv/a.sock is there" in refused(asked(there, devices))
+    assert noted(asked(host(), devices)).owned == {}
 
 
 @pytest.mark.parametrize(("writes", "kept"), [(True, {"/srv/a.img"}), (False, set())])

@@ -342,8 +342,9 @@ def test_what_a_stand_in_has_not_is_not_decided(open_: str) -> None:
 def test_what_was_left_out_is_not_decided() -> None:
     disk = "<disk type='nvme'><source type='pci'/><target dev='vda'/></disk>"
     decides = tried(FakeStage(), guest(disk)).decides
-    assert "disks.missing" not in decides
+    assert not {"disks.missing", "devices.not-offered"} & decides
     assert "nics.bridge-absent" in decides
+    assert "devices.not-offered" in tried(FakeStage()).decides
 
 
 def test_a_cpu_is_decided_only_where_its_source_named_it() -> None:

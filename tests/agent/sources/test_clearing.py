@@ -101,6 +101,16 @@ def test_what_libvirt_noted_anew_stays(disk: Path) -> None:
     assert os.getxattr(disk, "user.libvirt.dac") == b"+1:+1"
 
 
+def test_the_owner_of_a_log_is_its_owner_again(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[object, ...]] = []
+    noted = owners_noted([str(disk)])
+    before = {str(disk): {**noted[str(disk)], "owner": [64055, 105]}}
+    monkeypatch.setattr(os, "chown", lambda *words: given.append(words))
+    note_owners_again(noted)
+    note_owners_again(before)
+    assert given == [(str(disk), 64055, 105)]
+
+
 def test_another_file_at_the_path_gets_no_notes(disk: Path) -> None:
     noted = owners_noted([str(disk)])
     disk.rename(disk.with_suffix(".old"))

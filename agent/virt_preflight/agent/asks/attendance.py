@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from virt_preflight.agent.asks.belongings import files_of
 from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.fact import Unknown
 from virt_preflight.agent.factstore import Question
@@ -138,6 +139,8 @@ def forbidden(
     if ALLOW_OPEN_VSWITCH not in allow:
         yield from _open_vswitch(source, domain)
     yield from _shared_tpm(source, domain, origin)
+    yield from _kept_tpm(source, domain)
+    yield from _sockets(source, domain)
     yield from _unseen_copies(question, options)
 
 
@@ -188,6 +191,32 @@ def _shared_tpm(source: Source, domain: Domain, origin: GuestOrigin | None) -> I
         yield f"{SWTPM_DIRECTORY} is shared, and a libvirt before 9.1 removes the TPM's state there"
 
 
+def _kept_tpm(source: Source, domain: Domain) -> Iterator[str]:
+    """State of a TPM that an earlier guest left here goes with a guest that is not defined here.
+
+    libvirt ends a transient guest with all that is its own (qemuExtTPMCleanupHost); seen with 9.0.
+    """
+    if domain.root.find("devices/tpm/backend[@type='emulator']") is None:
+        return
+    swtpm = f"{SWTPM_DIRECTORY}/{domain.uuid}"
+    if stat_or_none(source, swtpm) is None or _resident(source, domain.uuid) is not None:
+        return
+    if source.file_system(swtpm) not in SHARED_TYPES:
+        yield f"{swtpm} is there, and libvirt would remove it with the guest that is not defined"
+
+
+def _sockets(source: Source, domain: Domain) -> Iterator[str]:
+    """QEMU takes the place of a socket that is there: on shared storage, the running guest's."""
+    bound = [
+        *(one.get("path") for one in domain.root.findall("devices/*/source[@mode='bind']")),
+        *(one.get("socket") for one in domain.root.findall("devices/graphics")),
+        *(one.get("socket") for one in domain.root.findall("devices/graphics/listen")),
+    ]
+    for path in bound:
+        if path and stat_or_none(source, path) is not None:
+            yield f"the socket {path} is there, and the waiting QEMU would take its place"
+
+
 def _file_system(source: Source, path: str) -> str:
     """Of what there is of the path."""
     while stat_or_none(source, path) is None:
@@ -206,9 +235,16 @@ def notes(question: Question, domain: Domain, options: MigrationOptions) -> Note
     """Raises SourceError."""
     source = question.store.source
     qemu = _known(question, QemuUser)
+    # Disks with all below them, and what else libvirt gives to QEMU: firmware, kernels, logs.
+    seen = _files(question)
+    others = (path for path, _ in files_of(domain.root) if path not in seen)
+    looked_at: dict[str, FileStat | Unknown | None] = {
+        **seen,
+        **{path: stat_or_none(source, path) for path in others},
+    }
     files = {
         path: found
-        for path, found in _files(question).items()
+        for path, found in looked_at.items()
         if found is not None and not isinstance(found, Unknown)
     }
     new = [disk for disk in _copied(question, options) if _image(question, disk) is None]

@@ -13,7 +13,6 @@ MACHINE = frozenset(
         "daemon.not-answering",
         "devices.no-lock-daemon",
         "devices.no-vsock",
-        "devices.not-offered",
         "machine.architecture-unsupported",
         "machine.emulator-absent",
         "machine.emulator-broken",
@@ -28,6 +27,8 @@ MACHINE = frozenset(
         "pinning.cpu-absent",
     )
 )
+# Where the stand-in had all of the guest's devices.
+WHOLE = frozenset(("devices.not-offered",))
 # Where the source's cookie named the CPU that the guest really has.
 LIVE_CPU = frozenset(
     (
@@ -100,6 +101,7 @@ def decided(left_out: Collection[tuple[str, str]], cookie: bytes) -> frozenset[s
     """Ids of checks that a trial without those parts has answered with a yes."""
     lacking = {what.split(" ")[0] for what, _ in left_out}
     found = MACHINE | (LIVE_CPU if b"<cpu" in cookie else frozenset())
+    found |= frozenset() if left_out else WHOLE
     for elements, checks in CHECKS_BY_ELEMENTS.items():
         if lacking.isdisjoint(elements):
             found |= checks

@@ -45,33 +45,39 @@ def clear(name: str, uuid: str, files: Sequence[str]) -> None:
 
 
 def owners_noted(paths: Iterable[str]) -> Owners:
-    """What libvirt noted of them, by path, and which file each is; nothing for most."""
+    """Whose each is, which file it is, and what libvirt noted of it."""
     found: dict[str, Mapping[str, Any]] = {}
     for path in paths:
-        # A file that is not there, or a file system that keeps no such notes.
-        with suppress(OSError):
-            names = [name for name in os.listxattr(path) if name.startswith(NOTED)]
-            if names:
+        with suppress(OSError):  # it is not there
+            seen = os.stat(path)
+            which, owner = [seen.st_dev, seen.st_ino], [seen.st_uid, seen.st_gid]
+            notes: dict[str, str] = {}
+            with suppress(OSError):  # a file system that keeps no such notes
+                names = [name for name in os.listxattr(path) if name.startswith(NOTED)]
                 notes = {name: os.getxattr(path, name).hex() for name in names}
-                found[path] = {"file": _which(path), "notes": notes}
+            found[path] = {"file": which, "owner": owner, "notes": notes}
     return found
 
 
 def note_owners_again(noted: Owners) -> None:
-    """As before, unless it is another file by now, or its guest has ended and its owner with it."""
+    """As before, unless it is another file by now.
+
+    libvirtd opens the log of a serial port as its owner itself, whatever the labels say, where it
+    does not leave logs to virtlogd (seen with 9.0).
+    """
     for path, before in noted.items():
         with suppress(OSError):
-            if _which(path) != before["file"]:
+            seen = os.stat(path)
+            if [seen.st_dev, seen.st_ino] != before["file"]:
+                continue
+            if [seen.st_uid, seen.st_gid] != before["owner"]:
+                os.chown(path, *before["owner"])
+            if not before["notes"]:
                 continue
             there = set(os.listxattr(path))
             for name, value in before["notes"].items():
                 if name not in there:
                     os.setxattr(path, name, bytes.fromhex(value))
-
-
-def _which(path: str) -> list[int]:
-    seen = os.stat(path)
-    return [seen.st_dev, seen.st_ino, seen.st_uid, seen.st_gid]
 
 
 def _remove_tree(path: str) -> None:
