@@ -80,7 +80,8 @@ def wait_for_agent(machine: Machine, port: int) -> None:
 
 
 def check(machine: Machine, *words: str) -> dict[str, Any]:
-    ran = machine.attempt("virt-preflight", "check", *words, "--hosts", BOTH, "-o", "json")
+    patient = ("--timeout", "30", "-o", "json")
+    ran = machine.attempt("virt-preflight", "check", *words, "--hosts", BOTH, *patient)
     assert ran.code in (0, 3, 5), ran.err
     told: dict[str, Any] = json.loads(ran.out)
     return told

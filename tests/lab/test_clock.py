@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +70,8 @@ def test_a_rehearsal_does_not_stop_the_guest(lab: Lab, clock: Clock, destination
     told = [how for what, how in arrived.items() if what.endswith(f"lifecycle {TICKING.name}")]
     assert told.count("STARTED MIGRATED") == ROUNDS, "it was not rehearsed at all"
     assert source == {}, "the source's libvirtd told of something"
-    idle, rehearsed = (statistics.median(gaps) for gaps in zip(*pairs, strict=True))
+    # A rehearsal that paused the guest would do so each time; a busy machine does now and then.
+    idle, rehearsed = (min(gaps) for gaps in zip(*pairs, strict=True))
     assert rehearsed <= TIMES * idle + SLACK_MS, pairs
 
 
