@@ -59,7 +59,13 @@ def given(
     domain: Domain, policy: Policy, options: MigrationOptions, origin: GuestOrigin | None
 ) -> dict[type, object | None]:
     """The facts that come with the question."""
-    return {Domain: domain, Policy: policy, MigrationOptions: options, GuestOrigin: origin}
+    return {
+        Domain: domain,
+        Policy: policy,
+        MigrationOptions: options,
+        GuestOrigin: origin,
+        Hearings: None,
+    }
 
 
 def report(
