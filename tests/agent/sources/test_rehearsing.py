@@ -18,7 +18,7 @@ pytest.importorskip("libvirt", reason="no libvirt binding on this machine")
 
 import libvirt
 
-from virt_preflight.agent.sources.live import entrypoints, rehearsing
+from virt_preflight.agent.sources.live import entrypoints, notes, rehearsing
 from virt_preflight.agent.sources.live.rehearsing import LiveBroom, LiveRehearser, Phases
 
 UUID = "11111111-2222-4333-8444-555555555555"
@@ -381,7 +381,7 @@ def test_what_is_gone_already_is_as_good_as_removed(tmp_path: Path) -> None:
 def test_notes_are_kept_once_and_outlive_whoever_wrote_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearsing, "NOTES", tmp_path / "notes")
+    monkeypatch.setattr(notes, "FOLDER", tmp_path / "notes")
     LiveBroom(HERE).write_down(UUID, "what was there")
     with pytest.raises(Refused, match="under way"):
         LiveBroom(HERE).write_down(UUID, "another")
@@ -392,7 +392,7 @@ def test_notes_are_kept_once_and_outlive_whoever_wrote_them(
 
 
 def test_a_uuid_that_is_none_makes_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rehearsing, "NOTES", tmp_path)
+    monkeypatch.setattr(notes, "FOLDER", tmp_path)
     with pytest.raises(Unreadable):
         LiveBroom(HERE).write_down("../../etc/passwd", "")
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,6 @@ import json
 from collections.abc import Collection, Mapping
 from functools import partial
 from secrets import token_hex
-from urllib.parse import urlsplit
 
 from virt_preflight.agent.asks.flags import (
     destination_flags,
@@ -19,6 +18,7 @@ from virt_preflight.agent.asks.refusals import said_of
 from virt_preflight.agent.asks.rehearsal_xml import rewritten
 from virt_preflight.agent.check import Problem
 from virt_preflight.agent.depth import Depth
+from virt_preflight.agent.families.transport import host_and_port
 from virt_preflight.agent.hearing import Hearing, Part, Said
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.report import Phase, Side
@@ -144,13 +144,7 @@ def address_of(uri: str, asked: str = "") -> tuple[str, int] | None:
     `asked` is what the caller gave (--migrateuri): Prepare gives none when that names a port.
     """
     scheme, _, rest = (uri or asked).partition(":")
-    if scheme != "tcp":
-        return None
-    try:
-        parts = urlsplit(f"//{rest.lstrip('/')}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return None
+    host, port = host_and_port(rest) if scheme == "tcp" else (None, None)
     return (host, port) if host and port else None
 
 

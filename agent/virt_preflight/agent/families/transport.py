@@ -48,12 +48,17 @@ def migration_address(options: MigrationOptions) -> MigrationAddress | None:
     scheme, _, rest = options.migrateuri.partition(":")
     if scheme not in ("tcp", "rdma") or not rest:
         return None
+    host, port = host_and_port(rest)
+    return MigrationAddress(host=host, port=port) if host else None
+
+
+def host_and_port(rest: str) -> tuple[str | None, int | None]:
+    """Of a migration URI what stands behind the first colon: `//h2:49152`, `h2`, `[::1]:49152`."""
     try:
         parts = urlsplit(f"//{rest.lstrip('/')}")
-        host, port = parts.hostname, parts.port
+        return parts.hostname, parts.port
     except ValueError:
-        return None
-    return MigrationAddress(host=host, port=port) if host else None
+        return None, None
 
 
 @look(Pace.MOVING)

@@ -20,7 +20,8 @@ LOGS = ("/var/log/libvirt/qemu/{name}.log", "/var/log/swtpm/libvirt/qemu/{name}-
 # Of an emulated TPM, by the guest's UUID.
 TPM_STATE = "/var/lib/libvirt/swtpm/{uuid}"
 # libvirt notes a file's earlier owner there (remember_owner in qemu.conf), and takes the note away
-# from all disks of a guest that ends, its labels or not (qemuBlockRemoveImageMetadata).
+# from all disks of a guest that ends, its labels or not (qemuBlockRemoveImageMetadata). The name:
+# virSecurityGetRememberedAttrName (security/security_util.c).
 NOTED = "trusted.libvirt.security."
 # By path: which file it is, and libvirt's notes by their names, in hexadecimal.
 Owners = Mapping[str, Mapping[str, Any]]
@@ -51,12 +52,18 @@ def owners_noted(paths: Iterable[str]) -> Owners:
         with suppress(OSError):  # it is not there
             seen = os.stat(path)
             which, owner = [seen.st_dev, seen.st_ino], [seen.st_uid, seen.st_gid]
-            notes: dict[str, str] = {}
+            notes: Mapping[str, bytes] = {}
             with suppress(OSError):  # a file system that keeps no such notes
-                names = [name for name in os.listxattr(path) if name.startswith(NOTED)]
-                notes = {name: os.getxattr(path, name).hex() for name in names}
-            found[path] = {"file": which, "owner": owner, "notes": notes}
+                notes = remembered(path)
+            told = {name: value.hex() for name, value in notes.items()}
+            found[path] = {"file": which, "owner": owner, "notes": told}
     return found
+
+
+def remembered(path: str) -> Mapping[str, bytes]:
+    """libvirt's notes of one file, which only root reads. Raises OSError."""
+    names = os.listxattr(path)
+    return {name: os.getxattr(path, name) for name in names if name.startswith(NOTED)}
 
 
 def note_owners_again(noted: Owners) -> None:

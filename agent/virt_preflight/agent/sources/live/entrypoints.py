@@ -26,7 +26,7 @@ ENDED_BY_FINISH = "terminating on signal 15 from pid"
 
 
 @cache
-def library() -> ctypes.CDLL:
+def phases() -> ctypes.CDLL:
     """The library that libvirt-python has loaded already, with the signatures of what we call."""
     try:
         loaded = ctypes.CDLL("libvirt.so.0")
@@ -67,7 +67,7 @@ def begin(domain: Any, flags: int, parameters: Parameters) -> tuple[bytes, bytes
     Raises libvirtError, Impossible. Without VIR_MIGRATE_CHANGE_PROTECTION in the flags no job is
     taken and nothing has to be confirmed.
     """
-    loaded = library()
+    loaded = phases()
     cookie, length = ctypes.c_void_p(), ctypes.c_int()
     with _typed(parameters) as (typed, count):
         xml = loaded.virDomainMigrateBegin3Params(
@@ -90,7 +90,7 @@ def prepare(
     assert b"<capabilities" in cookie, "a cookie without capabilities kills libvirtd"
     # The length counts the NUL at its end, as libvirt's own does.
     cookie = cookie.rstrip(b"\0") + b"\0"
-    loaded = library()
+    loaded = phases()
     answer, length, uri = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_void_p()
     with _typed(parameters) as (typed, count):
         status = loaded.virDomainMigratePrepare3Params(
@@ -105,7 +105,7 @@ def prepare(
 
 def cancel(connection: Any, flags: int, parameters: Parameters) -> None:
     """Finish, cancelled: ends the waiting QEMU. Raises libvirtError when that was gone before."""
-    loaded = library()
+    loaded = phases()
     cookie, length = ctypes.c_void_p(), ctypes.c_int()
     with _typed(parameters) as (typed, count):
         arrived = loaded.virDomainMigrateFinish3Params(
@@ -132,7 +132,7 @@ def _pointer(wrapped: Any, kind: bytes) -> int:
 @contextmanager
 def _typed(parameters: Parameters) -> Iterator[tuple[ctypes.c_void_p, int]]:
     """As virTypedParameter, made and freed by libvirt itself."""
-    loaded = library()
+    loaded = phases()
     typed, count, room = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_int()
     where = (ctypes.byref(typed), ctypes.byref(count), ctypes.byref(room))
     try:

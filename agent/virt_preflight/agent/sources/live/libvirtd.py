@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -247,6 +247,21 @@ def run_event_loop() -> None:
 
         threading.Thread(target=turn, name="libvirt-events", daemon=True).start()
         _loop_runs = True
+
+
+@contextmanager
+def own_connection(uri: str) -> Iterator[Any]:
+    """One of its own, which ends with what is played on it. Raises libvirtError.
+
+    libvirtd ends at once whatever was started on it and is still there (AUTODESTROY).
+    """
+    run_event_loop()
+    connection = libvirt.open(uri)
+    try:
+        yield connection
+    finally:
+        with suppress(libvirt.libvirtError):
+            connection.close()
 
 
 def words(error: libvirt.libvirtError) -> str:

@@ -11,13 +11,11 @@ import errno
 import os
 import shutil
 import socket
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +23,9 @@ import libvirt
 
 from virt_preflight.agent.sources import Impossible, LibvirtRefused, Refused, Unreadable
 from virt_preflight.agent.sources.live import entrypoints
-from virt_preflight.agent.sources.live.libvirtd import OPERATIONS, WITHIN_S, refusal, run_event_loop
+from virt_preflight.agent.sources.live.clearing import remembered
+from virt_preflight.agent.sources.live.libvirtd import OPERATIONS, WITHIN_S, own_connection, refusal
+from virt_preflight.agent.sources.live.notes import FOLDER, new_note, notes_called, place_of
 from virt_preflight.agent.sources.patience import Patience
 from virt_preflight.agent.sources.rehearsing import Played, Refusal, Script, Step, Way
 
@@ -33,11 +33,7 @@ from virt_preflight.agent.sources.rehearsing import Played, Refusal, Script, Ste
 KEEPALIVE = (5, 5)
 # The kernel asks again for a connection after 1 and 3 s (tcp_syn_retries): the third is waited for.
 REACH_WITHIN_S = 3.5
-# virSecurityGetRememberedAttrName (security/security_util.c): trusted.libvirt.security.dac and
-# others; only root reads them.
-REMEMBERED = "trusted.libvirt.security."
-# Of what was there before a rehearsal, for an agent that starts after one that was killed.
-NOTES = Path("/run/virt-preflight")
+# Of what was there before a rehearsal.
 NOTE = "rehearsal-"
 
 
@@ -91,7 +87,7 @@ class LiveRehearser:
 
 def _has_phases() -> bool:
     try:
-        entrypoints.library()
+        entrypoints.phases()
     except Impossible:
         return False
     return True
@@ -99,15 +95,9 @@ def _has_phases() -> bool:
 
 @contextmanager
 def _connected(uri: str) -> Iterator[Any]:
-    run_event_loop()
-    connection = libvirt.open(uri)
-    try:
+    with own_connection(uri) as connection:
         connection.setKeepAlive(*KEEPALIVE)
         yield connection
-    finally:
-        # Whatever was started on it and is still there, its libvirtd ends now.
-        with suppress(libvirt.libvirtError):
-            connection.close()
 
 
 def _one_by_one(domain: Any, script: Script, until_s: float) -> Played:
@@ -258,8 +248,8 @@ def _in_time(until_s: float, step: Step) -> None:
         raise Unreadable(f"no time left for {step.value}")
 
 
-def _note(uuid: str) -> Path:
-    return NOTES / f"{NOTE}{UUID(uuid)}"
+def _note(uuid: str) -> str:
+    return f"{NOTE}{UUID(uuid)}"
 
 
 class LiveBroom:
@@ -270,33 +260,28 @@ class LiveBroom:
         self._patience = Patience(time.monotonic)
 
     def write_down(self, uuid: str, notes: str) -> None:
-        """See Broom. It is gone at a reboot, as is all that a rehearsal could have left running."""
+        """See Broom."""
 
         def write() -> None:
-            NOTES.mkdir(mode=0o700, exist_ok=True)
-            found = os.lstat(NOTES)
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-                raise Unreadable(f"{NOTES} is no directory of our own")
-            new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             try:
-                with os.fdopen(os.open(_note(uuid), new, 0o600), "w") as opened:
+                with os.fdopen(new_note(_note(uuid)), "w") as opened:
                     opened.write(notes)
             except FileExistsError:
                 raise Refused("another rehearsal of the guest is under way") from None
 
-        self._put(str(NOTES), write)
+        self._put(str(FOLDER), write)
 
     def written_down(self) -> Mapping[str, str]:
         """See Broom."""
         found = {}
-        for note in sorted(NOTES.glob(f"{NOTE}*")):
+        for note in notes_called(NOTE):
             with suppress(OSError, UnicodeDecodeError):
                 found[note.name.removeprefix(NOTE)] = note.read_text()
         return found
 
     def cross_out(self, uuid: str) -> None:
         """See Broom."""
-        self._put(str(NOTES), lambda: _note(uuid).unlink())
+        self._put(str(FOLDER), lambda: place_of(_note(uuid)).unlink())
 
     def remove_file(self, path: str) -> None:
         """See Broom."""
@@ -319,12 +304,9 @@ class LiveBroom:
     def remembered(self, path: str) -> Mapping[str, bytes]:
         """See Broom."""
 
-        def read() -> dict[str, bytes]:
+        def read() -> Mapping[str, bytes]:
             try:
-                names = os.listxattr(path)
-                return {
-                    name: os.getxattr(path, name) for name in names if name.startswith(REMEMBERED)
-                }
+                return remembered(path)
             except OSError as error:
                 if error.errno in (errno.ENOTSUP, errno.ENOENT):
                     return {}

@@ -10,18 +10,17 @@ import fcntl
 import json
 import logging
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import libvirt
 
 from virt_preflight.agent.sources import Impossible, SourceError, Unreadable
-from virt_preflight.agent.sources.live import entrypoints
+from virt_preflight.agent.sources.live import entrypoints, notes
 from virt_preflight.agent.sources.live.clearing import (
     Owners,
     clear,
@@ -32,8 +31,8 @@ from virt_preflight.agent.sources.live.clearing import (
 from virt_preflight.agent.sources.live.libvirtd import (
     KEEPALIVE_COUNT,
     KEEPALIVE_INTERVAL_S,
+    own_connection,
     refusal,
-    run_event_loop,
     unreached,
     words,
 )
@@ -43,8 +42,6 @@ from virt_preflight.agent.sources.stage import STANDIN, Act, NoPhases
 # A trial took 0.5 to 0.9 s on two busy cores; libvirt itself gives QEMU 30 s to start.
 WITHIN_S = 12.0
 ASKED = "the trial of a stand-in"
-# Which acts are under way, so that the next agent can clear up after a killed one.
-NOTES = Path("/run/virt-preflight")
 # After what was cut short it is looked for so often and so long: ten minutes.
 SWEEP_EVERY_S = 2.0
 SWEEPS = 300
@@ -69,8 +66,9 @@ class LiveStage:
 
     def tidy(self) -> None:
         """In a thread of its own: libvirtd may hang, and nobody has to wait for that."""
+        # Now, so that a trial finds it and makes none.
         with suppress(OSError):
-            NOTES.mkdir(mode=0o700, exist_ok=True)
+            notes.FOLDER.mkdir(mode=0o700, exist_ok=True)
         if not self._sweeping.acquire(blocking=False):
             return  # somebody sweeps already
         threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
@@ -168,24 +166,20 @@ class _Ticket:
 
 @contextmanager
 def _connected(uri: str) -> Iterator[Any]:
-    run_event_loop()
-    try:
-        connection = libvirt.open(uri)
-    except libvirt.libvirtError as error:
-        raise unreached(error) from error
-    try:
+    with ExitStack() as held:
+        try:
+            connection = held.enter_context(own_connection(uri))
+        except libvirt.libvirtError as error:
+            raise unreached(error) from error
         # Some drivers (test:///) have no connection to keep alive.
         with suppress(libvirt.libvirtError):
             connection.setKeepAlive(KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT)
         yield connection
-    finally:
-        with suppress(libvirt.libvirtError):
-            connection.close()
 
 
 def _prepared(connection: Any, act: Act) -> bytes:
     try:
-        entrypoints.library()
+        entrypoints.phases()
     except Impossible as error:
         raise NoPhases(str(error)) from None
     try:
@@ -246,15 +240,10 @@ def _end(connection: Any, name: str) -> None:
 def _noted(act: Act) -> Iterator[None]:
     """Written down beforehand, cleared up afterwards; where libvirtd went away, later."""
     try:
-        NOTES.mkdir(mode=0o700, exist_ok=True)
-        # Nobody else's folder: what stands there is removed by a later agent.
-        found = os.lstat(NOTES)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise Unreadable(f"{NOTES} is not a folder of our own")
-        note = NOTES / act.name
-        opened = os.open(note, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        opened = notes.new_note(act.name)
     except OSError as error:
-        raise Unreadable(f"{NOTES}: {error.strerror}") from None
+        raise Unreadable(f"{notes.FOLDER}: {error.strerror}") from None
+    note = notes.place_of(act.name)
     owners = owners_noted(act.opened)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX)
@@ -281,4 +270,4 @@ def _cross_out(note: Path, act: Act, owners: Owners) -> None:
 
 def left_notes() -> list[Path]:
     """Of all acts that were not seen to their end, those under way among them."""
-    return sorted(NOTES.glob(f"{STANDIN}*"))
+    return notes.notes_called(STANDIN)
