@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, replace
 
 # Bits of linux/capability.h.
-DAC_OVERRIDE, DAC_READ_SEARCH, SETGID, SETUID = 1 << 1, 1 << 2, 1 << 6, 1 << 7
+SETGID, SETUID = 1 << 6, 1 << 7
 # What setfsuid(2) takes from root that becomes another: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH,
 # FOWNER, FSETID, LINUX_IMMUTABLE, MKNOD, MAC_OVERRIDE (CAP_FS_SET of the kernel).
 OF_FILES = 0b11111 | 1 << 9 | 1 << 27 | 1 << 32
