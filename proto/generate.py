@@ -45,16 +45,17 @@ def generate(into: Path) -> None:
 
 def differences(fresh: Path, committed: Path) -> list[str]:
     """Names of files that are missing, left over or other than what is generated now."""
-    compared = filecmp.dircmp(fresh, committed, ignore=[*KEPT, "__pycache__"])
+    treaty = {path.name for path in committed.glob("*.proto")}
+    compared = filecmp.dircmp(fresh, committed, ignore=[*KEPT, *treaty, "__pycache__"])
     _, mismatch, errors = filecmp.cmpfiles(fresh, committed, compared.common_files, shallow=False)
     return sorted([*compared.left_only, *compared.right_only, *mismatch, *errors])
 
 
 def main() -> int:
     """Generate in place, or compare when called with --check; 1 when something differs."""
-    committed = HERE / "gen" / PACKAGE
+    committed = HERE / PACKAGE
     if sys.argv[1:] != ["--check"]:
-        generate(HERE / "gen")
+        generate(HERE)
         return 0
     with tempfile.TemporaryDirectory() as scratch:
         generate(Path(scratch))
