@@ -26,7 +26,14 @@ BIN = Path(sys.executable).parent
     [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy", "agent", "controller", "tests", "proto/generate.py"],
+        [
+            "mypy",
+            "agent",
+            "controller",
+            "tests",
+            "proto/generate.py",
+            "proto/virt_preflight/treaty",
+        ],
         ["lint-imports"],
         ["codespell"],
         ["buf", "lint", "proto"],
