@@ -12,7 +12,9 @@ from virt_preflight.agent.fact import Unknown
 from virt_preflight.agent.families.daemon import QemuConf, QemuUser
 from virt_preflight.agent.families.disks import (
     GuestDisks,
+    GuestDiskSecrets,
     SeenDisks,
+    SeenSecrets,
     backing_format,
     backing_missing,
     block_drivers,
@@ -34,6 +36,7 @@ from virt_preflight.agent.families.disks import (
     no_pool,
     no_secret,
     no_volume,
+    secret_untried,
     seen_copies,
     seen_disks,
     seen_pools,
@@ -752,6 +755,26 @@ def test_a_secret_has_to_be_there_with_a_value() -> None:
     assert empty.found == "a secret without a value"
     assert empty.commands == (f"virsh secret-set-value {UUID} --file FILE --plain",)
     assert not secret_problems(luks, secret())
+
+
+def test_where_there_is_a_secret_it_is_said_that_nobody_compares_its_value() -> None:
+    wanted, seen = luks_secret(secret())
+    found = one(list(secret_untried(wanted, seen)))
+    assert found.found == "a value that only a trial or a rehearsal tries"
+
+
+def test_of_a_secret_that_is_not_there_or_empty_nothing_more_is_said() -> None:
+    assert not list(secret_untried(*luks_secret()))
+    assert not list(secret_untried(*luks_secret(secret(has_value=False))))
+
+
+def luks_secret(*secrets: Mapping[str, object]) -> tuple[GuestDiskSecrets, SeenSecrets]:
+    luks = LUKS.format(UUID)
+    wanted = guest_disk_secrets(
+        read_domain(f"<domain><name>g</name><devices>{disk(label=luks)}</devices></domain>")
+    )
+    assert wanted is not None
+    return wanted, seen_secrets(host(answers={("secrets",): json.dumps(secrets)}), wanted)
 
 
 def test_a_secret_is_found_by_its_usage() -> None:

@@ -51,9 +51,11 @@ from virt_preflight.agent.families.disks.images import (
 )
 from virt_preflight.agent.families.disks.pools import no_pool, no_volume, seen_copies, seen_pools
 from virt_preflight.agent.families.disks.remote import (
+    SeenSecrets,
     block_drivers,
     no_driver,
     no_secret,
+    secret_untried,
     seen_secrets,
     seen_servers,
     unreachable,
@@ -67,6 +69,7 @@ __all__ = (
     "Layer",
     "SeenDisks",
     "SeenIdentities",
+    "SeenSecrets",
     "another_file",
     "backing_by_path",
     "backing_format",
@@ -92,6 +95,7 @@ __all__ = (
     "no_pool",
     "no_secret",
     "no_volume",
+    "secret_untried",
     "seen_copies",
     "seen_disks",
     "seen_identities",

@@ -228,3 +228,24 @@ def no_secret(guest: GuestDiskSecrets, seen: SeenSecrets) -> Problems:
                 found=fault,
                 commands=(command,) if known else (),
             )
+
+
+@check(
+    "disks.secret-untried",
+    Severity.NOTE,
+    title="a disk's secret is there, its value is not compared",
+    remedy="Ask with --depth trial or rehearsal: there QEMU opens the disk with this host's value.",
+)
+def secret_untried(guest: GuestDiskSecrets, seen: SeenSecrets) -> Problems:
+    """The value of a secret does not leave its host, not even as a digest: so nobody compares two.
+
+    Error of a wrong one: "Invalid password, cannot unlock any keyslot" (QEMU, crypto/block-luks.c),
+    seen with libvirt 9.0 and 11.3 at the depths `trial` and `rehearsal` alone.
+    """
+    for needed in guest.needs:
+        if seen.faults[needed] == "":
+            yield Problem(
+                subject=needed.disk,
+                wanted=f"secret {needed.said} with the value that it has on the source",
+                found="a value that only a trial or a rehearsal tries",
+            )
