@@ -23,6 +23,7 @@ from virt_preflight.agent.sources import Source, SourceError
 from virt_preflight.agent.sources.recording import BadRecording, load
 from virt_preflight.agent.sources.rehearsing import Rehearsing
 from virt_preflight.agent.sources.stage import Staged
+from virt_preflight.treaty.logs import LogFormat, log_to_stderr
 
 DISTRIBUTION = "virt-preflight-agent"
 
@@ -34,7 +35,7 @@ class Stop(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 done · 1 could not run · 2 usage · 130 interrupted."""
     parsed = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     try:
         return int(parsed.command(parsed))
     except (Stop, BadSettings, BadRecording, SourceError) as error:
@@ -118,6 +119,11 @@ def _listen_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="listen beyond loopback without TLS: whoever reaches the port may ask",
     )
+    parser.add_argument(
+        "--log-format",
+        choices=tuple(LogFormat),
+        help="lines for people or an object a line; default text",
+    )
 
 
 def _settings(parsed: argparse.Namespace) -> Settings:
@@ -126,6 +132,7 @@ def _settings(parsed: argparse.Namespace) -> Settings:
         listen=tuple(getattr(parsed, "listen", None) or settings.listen),
         insecure=getattr(parsed, "insecure", False) or settings.insecure,
         libvirt_uri=getattr(parsed, "connect", None) or settings.libvirt_uri,
+        log_format=LogFormat(getattr(parsed, "log_format", None) or settings.log_format),
         policy=settings.policy,
     )
 
@@ -175,6 +182,7 @@ def _replay(parsed: argparse.Namespace) -> int:
 def _answer_for(
     host: str, source: Source, settings: Settings, rehearsing: Rehearsing | None = None
 ) -> int:
+    log_to_stderr(settings.log_format)
     # gRPC would write its own lines to stderr beside ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for address in settings.listen:

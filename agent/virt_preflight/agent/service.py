@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -38,12 +39,15 @@ from virt_preflight.agent.residents import NoSuchDomain, matching, residents
 from virt_preflight.agent.sources import SourceError
 from virt_preflight.agent.sources.rehearsing import Rehearsing
 from virt_preflight.agent.xml import BadXml
+from virt_preflight.treaty.calls import CallObserver, Calls, Unobserved
 from virt_preflight.v1 import agent_pb2, agent_pb2_grpc, guest_pb2
 
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 
-SERVICE = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
+_OURS = agent_pb2.DESCRIPTOR.services_by_name["AgentService"]
+SERVICE = _OURS.full_name
+METHODS = frozenset(_OURS.methods_by_name)
 GUESTS_AT_MOST = 256
 # 256 guests with a domain XML of 4 MiB are more than one call may bring.
 MESSAGE_BYTES_AT_MOST = 64 * 1024 * 1024
@@ -126,12 +130,13 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             noted.append(found)
             if context.cancelled():
                 # Nobody waits for it any more, and nobody else will put it away.
-                self._brooms.submit(self._tidy, found)
+                self._brooms.submit(contextvars.copy_context().run, self._tidy, found)
             return ""
 
         def tidy() -> asyncio.Future[Tidied]:
             loop = asyncio.get_running_loop()
-            return loop.run_in_executor(self._brooms, self._tidy, noted[0])
+            about = contextvars.copy_context()
+            return loop.run_in_executor(self._brooms, about.run, self._tidy, noted[0])
 
         try:
             refused = await self._answer(context, note)
@@ -295,8 +300,11 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             with self.store.source.within(within_s):
                 return work()
 
+        # What the thread logs is about the same question.
+        about = contextvars.copy_context()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, bounded)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, about.run, bounded)
         except BadRequest as error:
             await _refuse(context, error)
         except NoSuchDomain as error:
@@ -337,9 +345,24 @@ async def _refuse(context: Context, error: BadRequest) -> NoReturn:
     raise AssertionError("abort raises")
 
 
-async def serve(servicer: AgentServicer, addresses: Sequence[str]) -> grpc.aio.Server:
+def depth_of(request: object) -> str:
+    """As deep as a request goes; empty for one that has no depth, or one that is not known."""
+    questions = getattr(request, "questions", None)
+    if questions is None:
+        return ""
+    found = wire.depth(questions.depth) if questions.depth else wire.DEFAULT_DEPTH
+    return found.spoken if found else ""
+
+
+async def serve(
+    servicer: AgentServicer, addresses: Sequence[str], observer: CallObserver | None = None
+) -> grpc.aio.Server:
     """A started server. Raises RuntimeError when it cannot listen on one of the addresses."""
+    calls = Calls(
+        service=SERVICE, methods=METHODS, depth_of=depth_of, observer=observer or Unobserved()
+    )
     server = grpc.aio.server(
+        interceptors=(calls,),
         options=[
             ("grpc.max_receive_message_length", MESSAGE_BYTES_AT_MOST),
             # Two agents on one port would answer in turn, each for itself.
@@ -347,7 +370,7 @@ async def serve(servicer: AgentServicer, addresses: Sequence[str]) -> grpc.aio.S
             # A caller who vanished while a rehearsal is attended is noticed within 10 s.
             ("grpc.keepalive_time_ms", 5_000),
             ("grpc.keepalive_timeout_ms", 5_000),
-        ]
+        ],
     )
     agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server)
     healthy = health.aio.HealthServicer()

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from virt_preflight.agent.policy import Policy
+from virt_preflight.treaty.logs import LogFormat
 
 DEFAULT_FILE = Path("/etc/virt-preflight/agent.toml")
 DEFAULT_LISTEN = "127.0.0.1:50551"
@@ -31,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Listen beyond loopback without TLS: whoever reaches the port may ask.
     insecure: bool = False
     libvirt_uri: str = "qemu:///system"
+    log_format: LogFormat = LogFormat.TEXT
     policy: PolicySettings = PolicySettings()
 
     def as_policy(self) -> Policy:

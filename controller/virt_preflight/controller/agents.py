@@ -15,6 +15,7 @@ from virt_preflight.controller.answers import Attended, Heard, Objection, Refuse
 from virt_preflight.controller.fleet import FleetHost
 from virt_preflight.controller.printable import one_line
 from virt_preflight.controller.wire import Call, WrongAnswerError
+from virt_preflight.treaty import request_id
 
 T = TypeVar("T")
 
@@ -114,7 +115,7 @@ class Agents:
             method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
                 call.method
             )
-            stream = method(timeout=within_s)
+            stream = method(timeout=within_s, metadata=request_id.carried())
             try:
                 await stream.write(call.request)
                 first = await stream.read()
@@ -146,7 +147,7 @@ async def _ask(
     # No serializers: the request is packed already, and reading the answer is wire's.
     method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(call.method)
     try:
-        answer = await method(call.request, timeout=within_s)
+        answer = await method(call.request, timeout=within_s, metadata=request_id.carried())
     except grpc.aio.AioRpcError as error:
         return _explained(host, call, error)
     try:

@@ -119,7 +119,12 @@ def serve(**given: Any) -> int:
     """The controller as a service: schedulers and commands with --server ask it over gRPC."""
     from virt_preflight.controller import commands
 
-    words = ServeWords(config=given["config"], listen=given["listen"], insecure=given["insecure"])
+    words = ServeWords(
+        config=given["config"],
+        listen=given["listen"],
+        insecure=given["insecure"],
+        log_format=given["log_format"],
+    )
     hosts = FleetWords(hosts=given["hosts"], fleet=given["fleet"], server=None, timeout_s=None)
     return commands.serve(words, hosts)
 

@@ -13,7 +13,7 @@ RefusedByHostsError, NobodyAnsweredError; BusyError and ServiceError for the con
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -41,6 +41,7 @@ from virt_preflight.controller.trouble import (
     NothingToAskError,
     RefusedByHostsError,
 )
+from virt_preflight.treaty import request_id
 from virt_preflight.v1 import controller_pb2, controller_pb2_grpc
 
 # A ranking of 10,000 hosts has about 3 MB, a list of as many 5; gRPC alone takes no more than 4.
@@ -135,8 +136,8 @@ class Controller:
             move=exchange.move_message(question, None),
             best=best,
         )
-        with self._asking():
-            said = self._stub.Rank(request, timeout=within_s)
+        with self._asking() as metadata:
+            said = self._stub.Rank(request, timeout=within_s, metadata=metadata)
         return Ranking(
             name=said.name.name,
             uuid=said.name.uuid,
@@ -167,8 +168,9 @@ class Controller:
         found = controller_pb2.Found()
         answers: list[controller_pb2.HostAnswer] = []
         count = unwatched("", 0)
-        with self._asking():
-            for said in self._stub.DryRun(request, timeout=within_s):
+        with self._asking() as metadata:
+            call = self._stub.DryRun(request, timeout=within_s, metadata=metadata)
+            for said in call:
                 match said.WhichOneof("said"):
                     case "found":
                         found, count = said.found, watch("asking", said.found.hosts)
@@ -176,6 +178,9 @@ class Controller:
                         answers.append(said.answer)
                         count()
                     case "ranking":
+                        # Nothing more comes; to leave before the end would be to call it off.
+                        with suppress(grpc.RpcError):
+                            next(call, None)
                         asked = exchange.asked_of(found, answers, said.ranking)
                         commands = {it.host: it.command for it in said.ranking.candidates}
                         return asked, {host: it for host, it in commands.items() if it}
@@ -192,8 +197,8 @@ class Controller:
         request = controller_pb2.ListHostsRequest(
             labels=labels, timeout=exchange.timeout_message(timeout_s)
         )
-        with self._asking():
-            said = self._stub.ListHosts(request, timeout=within_s)
+        with self._asking() as metadata:
+            said = self._stub.ListHosts(request, timeout=within_s, metadata=metadata)
         return list(map(exchange.host_of, said.hosts))
 
     def watch_hosts(
@@ -203,9 +208,11 @@ class Controller:
 
         For ever, or until you close it (`contextlib.closing`), or until `within_s` has passed.
         """
-        with self._asking():
+        with self._asking() as metadata:
             call = self._stub.WatchHosts(
-                controller_pb2.WatchHostsRequest(labels=labels), timeout=within_s
+                controller_pb2.WatchHostsRequest(labels=labels),
+                timeout=within_s,
+                metadata=metadata,
             )
             try:
                 for said in call:
@@ -216,8 +223,8 @@ class Controller:
     def checks(self, *, timeout_s: float | None = None, within_s: float | None = None) -> Catalogue:
         """Every check, as the agent lists them that answers first."""
         request = controller_pb2.DescribeChecksRequest(timeout=exchange.timeout_message(timeout_s))
-        with self._asking():
-            said = self._stub.DescribeChecks(request, timeout=within_s)
+        with self._asking() as metadata:
+            said = self._stub.DescribeChecks(request, timeout=within_s, metadata=metadata)
         return exchange.catalogue_of(said)
 
     @property
@@ -225,14 +232,16 @@ class Controller:
         return f"controller at {self._address}"
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _asking(self) -> Iterator[tuple[tuple[str, str], ...]]:
+        """With what to send beside the request: the id of the question, by which logs name it."""
+        about = request_id.current() or request_id.new()
         try:
-            yield
+            yield ((request_id.KEY, about),)
         except grpc.RpcError as error:
-            raise _trouble(self._called, error) from error
+            raise _trouble(self._called, error, about) from error
 
 
-def _trouble(called: str, error: Any) -> Exception:
+def _trouble(called: str, error: Any, about: str) -> Exception:
     """What a status means, in the words that the same trouble has without a service."""
     reason, fields = _details(error)
     message = error.details() or ""
@@ -249,6 +258,9 @@ def _trouble(called: str, error: Any) -> Exception:
             return ServiceError(f"{called}: no answer in time")
         case grpc.StatusCode.UNIMPLEMENTED:
             return ServiceError(f"{called}: is none, or one of another version")
+        case grpc.StatusCode.UNKNOWN | grpc.StatusCode.INTERNAL as code:
+            why = f"{code.name.lower()}: {one_line(message)}"
+            return ServiceError(f"{called}: {why} (its log says more: request {about})")
         case code:
             why = f"{code.name.lower().replace('_', ' ')}: {one_line(message)}"
             return ServiceError(f"{called}: {why}")

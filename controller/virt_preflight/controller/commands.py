@@ -1,7 +1,6 @@
 """What each command does, once its words are understood: ask, show, and say how it went."""
 
 import asyncio
-import logging
 import os
 import shutil
 import sys
@@ -35,12 +34,26 @@ from virt_preflight.controller.settings import (
 )
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
 from virt_preflight.controller.words import CheckWords, Colour, FleetWords, ServeWords, ShowWords
+from virt_preflight.treaty import request_id
+from virt_preflight.treaty.logs import LogFormat, log_to_stderr
 
 # What agents accept of one guest.
 XML_AT_MOST = 10 * 1024 * 1024
 STDIN = "-"
+REQUEST_ID_VARIABLE = "VIRT_PREFLIGHT_REQUEST_ID"
 
 
+@contextmanager
+def _one_question() -> Iterator[None]:
+    """All that is asked by one command has one id, which is the script's own if it gives one."""
+    given = os.environ.get(REQUEST_ID_VARIABLE, "")
+    if given and not request_id.is_one(given):
+        raise MisusedError(f"${REQUEST_ID_VARIABLE}: {given}: wanted {request_id.WANTED}")
+    with request_id.asking(given):
+        yield
+
+
+@_one_question()
 def check(words: CheckWords, which: FleetWords, show: ShowWords) -> int:
     """`virt-preflight check`."""
     question = _question(words)
@@ -53,6 +66,7 @@ def check(words: CheckWords, which: FleetWords, show: ShowWords) -> int:
     return judge(run.candidates, demand)
 
 
+@_one_question()
 def hosts(which: FleetWords, show: ShowWords) -> int:
     """`virt-preflight hosts`."""
     respondent = _respondent(which)
@@ -63,12 +77,14 @@ def hosts(which: FleetWords, show: ShowWords) -> int:
     return Exit.OK if answered else Exit.CANNOT_SAY
 
 
+@_one_question()
 def checks(which: FleetWords, show: ShowWords) -> int:
     """`virt-preflight checks`."""
     _write(_check_list(_respondent(which).checks(), show))
     return Exit.OK
 
 
+@_one_question()
 def explain(check_id: str, which: FleetWords, show: ShowWords) -> int:
     """`virt-preflight explain CHECK`."""
     catalogue = _respondent(which).checks()
@@ -91,6 +107,7 @@ def serve(words: ServeWords, which: FleetWords) -> int:
         given,
         listen=words.listen or given.listen,
         insecure=words.insecure or given.insecure,
+        log_format=LogFormat(words.log_format or given.log_format),
     )
     if (wrong := wrong_address(settings)) is not None:
         raise MisusedError(f"--listen {wrong}: wanted HOST:PORT or unix:/path")
@@ -100,7 +117,7 @@ def serve(words: ServeWords, which: FleetWords) -> int:
         )
     if which.hosts is None and which.fleet is None:
         which = replace(which, fleet=given.fleet)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr(settings.log_format)
     asyncio.run(service.until_stopped(_fleet(which, "--hosts or --fleet"), settings))
     return Exit.OK
 

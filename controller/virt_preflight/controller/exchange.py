@@ -38,7 +38,11 @@ from virt_preflight.controller.render.sentences import why
 from virt_preflight.controller.trouble import BadFieldError
 from virt_preflight.v1 import agent_pb2, controller_pb2, guest_pb2, report_pb2
 
-SERVICE = controller_pb2.DESCRIPTOR.services_by_name["ControllerService"].full_name
+_OURS = controller_pb2.DESCRIPTOR.services_by_name["ControllerService"]
+SERVICE = _OURS.full_name
+METHODS = frozenset(_OURS.methods_by_name)
+# What a question without a depth asks for.
+DEFAULT_DEPTH = Depth.LIBVIRT
 # What agents accept of one guest.
 XML_AT_MOST = 10 * 1024 * 1024
 WAIT_AT_MOST_S = 3600.0
@@ -152,7 +156,7 @@ def _options(move: controller_pb2.Move) -> MigrationOptions:
 
 
 def _questions(given: guest_pb2.Questions) -> Questions:
-    depth = wire.DEPTHS.get(given.depth, Depth.LIBVIRT)
+    depth = wire.DEPTHS.get(given.depth, DEFAULT_DEPTH)
     if given.depth and given.depth not in wire.DEPTHS:
         raise BadFieldError("move.questions.depth", f"{given.depth}: there is no such depth")
     if given.max_age.seconds < 0 or given.max_age.nanos < 0:

@@ -13,6 +13,9 @@ from virt_preflight.controller.words import Colour
 
 Command = Callable[..., int]
 
+# The values of treaty.logs.LogFormat, which would import more than `--help` should wait for.
+LOG_FORMATS = ("text", "json")
+
 HELP_BY_FLAG = {
     "live": "While it runs (the default).",
     "offline": "Only its definition, while it is shut off.",
@@ -130,6 +133,11 @@ def listen_options(command: Command) -> Command:
             "--insecure",
             is_flag=True,
             help="Listen beyond loopback without TLS: whoever reaches the port may ask.",
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice(LOG_FORMATS),
+            help="Lines for people or an object a line (default: text).",
         ),
     )
 

@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from virt_preflight.controller import dryrun, exchange
+from virt_preflight.controller import dryrun, exchange, wire
 from virt_preflight.controller.answers import Heard, Report, Silent
 from virt_preflight.controller.asking import Found
 from virt_preflight.controller.desk import Desk, Patience, ends_in, opened
@@ -35,6 +35,7 @@ from virt_preflight.controller.trouble import (
 )
 from virt_preflight.controller.turnstile import TooManyError, Turnstile
 from virt_preflight.controller.watching import HostWatch
+from virt_preflight.treaty.calls import Calls
 from virt_preflight.v1 import controller_pb2, controller_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -277,6 +278,16 @@ def _patience(
     return Patience(each_s=exchange.seconds_of(field, holder), ends=ends_in(left_s))
 
 
+def _depth_of(request: object) -> str:
+    """As deep as a request goes; empty for one that has no depth, or one that is not known."""
+    move = getattr(request, "move", None)
+    if move is None:
+        return ""
+    asked = move.questions.depth
+    found = wire.DEPTHS.get(asked) if asked else exchange.DEFAULT_DEPTH
+    return found.value if found else ""
+
+
 def _caller(peer: str) -> str:
     """Who asks, as far as an address tells: without its port, which differs by connection."""
     return re.sub(r":[0-9]+$", "", peer) if peer.startswith("ip") else peer
@@ -310,7 +321,9 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[grpc.aio.Ser
             turnstile=Turnstile(in_all=limits.requests, per_caller=limits.requests_per_caller),
             watch=watch,
         )
+        calls = Calls(service=exchange.SERVICE, methods=exchange.METHODS, depth_of=_depth_of)
         server = grpc.aio.server(
+            interceptors=(calls,),
             options=[
                 ("grpc.max_receive_message_length", limits.message_mib * 1024 * 1024),
                 # Two controllers on one port would answer in turn.
@@ -320,7 +333,7 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[grpc.aio.Ser
                 # One that vanished is noticed, and what it asked is asked no longer.
                 ("grpc.keepalive_time_ms", 20_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
-            ]
+            ],
         )
         controller_pb2_grpc.add_ControllerServiceServicer_to_server(servicer, server)
         healthy = health.aio.HealthServicer()

@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
+from virt_preflight.treaty.logs import LogFormat
 
 SYSTEM_FILE = Path("/etc/virt-preflight/controller.toml")
 CONTROLLER_PORT = 50552
@@ -41,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grace_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 10.0
     # How often hosts are looked at while somebody watches them.
     watch_every_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 5.0
+    log_format: LogFormat = LogFormat.TEXT
     limits: Limits = Limits()
 
 

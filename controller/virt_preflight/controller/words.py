@@ -59,3 +59,4 @@ class ServeWords:
     config: str | None
     listen: tuple[str, ...]
     insecure: bool
+    log_format: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import math
 import queue
 import threading
@@ -23,6 +24,8 @@ class _Job:
     whom: Hashable
     question: Callable[[], Any]
     asked_at_s: float
+    # So that what is logged meanwhile is known to be about the asker's question.
+    about: contextvars.Context = field(default_factory=contextvars.copy_context)
     done: threading.Event = field(default_factory=threading.Event)
     answer: Any = None
     error: BaseException | None = None
@@ -93,7 +96,7 @@ class Patience:
         while True:
             job = inbox.get()
             try:
-                job.answer = job.question()
+                job.answer = job.about.run(job.question)
             except BaseException as error:  # noqa: BLE001 - it is the asker's to deal with
                 job.error = error
             with self._guard:
