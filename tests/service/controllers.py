@@ -23,7 +23,7 @@ LIMITS = Limits()
 
 @contextmanager
 def controller(
-    fleet: Fleet | str, *, limits: Limits = LIMITS, watch_every_s: float = 0.05
+    fleet: Fleet | str, *, limits: Limits = LIMITS, watch_every_s: float = 0.05, metrics: str = ""
 ) -> Iterator[str]:
     """The address of a service for that fleet; it ends with the block."""
     known = from_names(fleet) if isinstance(fleet, str) else fleet
@@ -33,6 +33,7 @@ def controller(
             grace_s=1,
             watch_every_s=watch_every_s,
             limits=limits,
+            metrics=metrics,
         )
         ready, loop, stopped = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
 

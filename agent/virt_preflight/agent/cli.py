@@ -11,19 +11,24 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from virt_preflight.agent.catalogue import catalogue
 from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.settings import BadSettings, Settings, read_settings, refused_address
 from virt_preflight.agent.sources import Source, SourceError
+from virt_preflight.agent.sources.observer import UNOBSERVED, SourceObserver
 from virt_preflight.agent.sources.recording import BadRecording, load
 from virt_preflight.agent.sources.rehearsing import Rehearsing
 from virt_preflight.agent.sources.stage import Staged
 from virt_preflight.treaty.logs import LogFormat, log_to_stderr
+
+if TYPE_CHECKING:
+    from virt_preflight.agent.metrics import Metrics
 
 DISTRIBUTION = "virt-preflight-agent"
 
@@ -124,6 +129,9 @@ def _listen_options(parser: argparse.ArgumentParser) -> None:
         choices=tuple(LogFormat),
         help="lines for people or an object a line; default text",
     )
+    parser.add_argument(
+        "--metrics", metavar="ADDRESS", help="HOST:PORT where Prometheus asks; default nowhere"
+    )
 
 
 def _settings(parsed: argparse.Namespace) -> Settings:
@@ -132,12 +140,15 @@ def _settings(parsed: argparse.Namespace) -> Settings:
         listen=tuple(getattr(parsed, "listen", None) or settings.listen),
         insecure=getattr(parsed, "insecure", False) or settings.insecure,
         libvirt_uri=getattr(parsed, "connect", None) or settings.libvirt_uri,
+        metrics=getattr(parsed, "metrics", None) or settings.metrics,
         log_format=LogFormat(getattr(parsed, "log_format", None) or settings.log_format),
         policy=settings.policy,
     )
 
 
-def _live(settings: Settings, deputy: str | None = None) -> Source:
+def _live(
+    settings: Settings, deputy: str | None = None, observer: SourceObserver = UNOBSERVED
+) -> Source:
     try:
         from virt_preflight.agent.sources.live.deputy import ByDeputy
         from virt_preflight.agent.sources.live.machine import LiveSource
@@ -145,14 +156,17 @@ def _live(settings: Settings, deputy: str | None = None) -> Source:
         raise Stop(
             f"{error}: install the distribution's python3-libvirt, or virt-preflight-agent[host]"
         ) from None
-    return ByDeputy(settings.libvirt_uri, deputy) if deputy else LiveSource(settings.libvirt_uri)
+    if deputy:
+        return ByDeputy(settings.libvirt_uri, deputy, observer)
+    return LiveSource(settings.libvirt_uri, observer)
 
 
-def _rehearsing(settings: Settings) -> Rehearsing:
+def _rehearsing(settings: Settings, observer: SourceObserver) -> Rehearsing:
     from virt_preflight.agent.sources.live.rehearsing import LiveBroom, LiveRehearser
 
     return Rehearsing(
-        rehearser=LiveRehearser(settings.libvirt_uri), broom=LiveBroom(settings.libvirt_uri)
+        rehearser=LiveRehearser(settings.libvirt_uri, observer=observer),
+        broom=LiveBroom(settings.libvirt_uri, observer),
     )
 
 
@@ -171,16 +185,32 @@ def _own_name() -> str:
 
 def _serve(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
-    return _answer_for(_own_name(), _live(settings, parsed.deputy), settings, _rehearsing(settings))
+    metrics = _metrics(settings)
+    observer = metrics or UNOBSERVED
+    source, rehearsing = _live(settings, parsed.deputy, observer), _rehearsing(settings, observer)
+    return _answer_for(_own_name(), source, settings, metrics, rehearsing)
 
 
 def _replay(parsed: argparse.Namespace) -> int:
-    recording = load(parsed.directory)
-    return _answer_for(recording.host, recording, _settings(parsed))
+    recording, settings = load(parsed.directory), _settings(parsed)
+    return _answer_for(recording.host, recording, settings, _metrics(settings))
+
+
+def _metrics(settings: Settings) -> Metrics | None:
+    """They cost memory and time to start, which nobody has to pay who wants none."""
+    if not settings.metrics:
+        return None
+    from virt_preflight.agent.metrics import Metrics
+
+    return Metrics(version(DISTRIBUTION))
 
 
 def _answer_for(
-    host: str, source: Source, settings: Settings, rehearsing: Rehearsing | None = None
+    host: str,
+    source: Source,
+    settings: Settings,
+    metrics: Metrics | None,
+    rehearsing: Rehearsing | None = None,
 ) -> int:
     log_to_stderr(settings.log_format)
     # gRPC would write its own lines to stderr beside ours.
@@ -193,20 +223,39 @@ def _answer_for(
         raise Stop(
             f"{refused} is not loopback: without TLS, which is not there yet, that needs --insecure"
         )
-    return asyncio.run(_until_stopped(host, source, settings, rehearsing))
+    store = _store(source)
+    with ExitStack() as ending:
+        if metrics is not None:
+            from virt_preflight.treaty.exposition import CannotExpose, exposed
+
+            metrics.of_facts(store.ages_s)
+            try:
+                ending.enter_context(
+                    exposed(metrics.registry, settings.metrics, insecure=settings.insecure)
+                )
+            except CannotExpose as error:
+                raise Stop(str(error)) from None
+        return asyncio.run(_until_stopped(host, store, settings, metrics, rehearsing))
 
 
 async def _until_stopped(
-    host: str, source: Source, settings: Settings, rehearsing: Rehearsing | None
+    host: str,
+    store: FactStore,
+    settings: Settings,
+    metrics: Metrics | None,
+    rehearsing: Rehearsing | None,
 ) -> int:
-    from virt_preflight.agent.service import AgentServicer, serve
+    from virt_preflight.agent.service import AgentServicer, serve, untold
 
-    store = _store(source)
     servicer = AgentServicer(
-        host=host, store=store, policy=settings.as_policy(), rehearsing=rehearsing
+        host=host,
+        store=store,
+        policy=settings.as_policy(),
+        rehearsing=rehearsing,
+        reported=metrics.reported if metrics else untold,
     )
     try:
-        server = await serve(servicer, settings.listen)
+        server = await serve(servicer, settings.listen, metrics)
     except RuntimeError as error:
         # gRPC's own sentence goes on about its environment variables.
         raise Stop(f"cannot listen: {str(error).partition(';')[0]}") from None

@@ -57,6 +57,15 @@ class FactStore:
             generation=self.source.generation(),
         )
 
+    def ages_s(self) -> dict[str, float]:
+        """By family, the age of the oldest fact of the host that is kept. Nothing is learned."""
+        found: dict[str, float] = {}
+        for provider in self.catalogue.provider_by_type.values():
+            if (held := self._haves.get(provider.gives)) is not None:
+                age_s = self.age_s(held)
+                found[provider.family] = max(found.get(provider.family, 0.0), age_s)
+        return found
+
     def age_s(self, held: Held) -> float:
         """Seconds since it was learned."""
         return max(0.0, self.clock() - held.learned_at_s)

@@ -35,6 +35,7 @@ from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.hearing import Hearing
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.policy import Policy
+from virt_preflight.agent.report import Report
 from virt_preflight.agent.residents import NoSuchDomain, matching, residents
 from virt_preflight.agent.sources import SourceError
 from virt_preflight.agent.sources.rehearsing import Rehearsing
@@ -67,6 +68,10 @@ class BadRequest(Exception):
         self.why = why
 
 
+def untold(_: Report) -> None:
+    """Nobody is told."""
+
+
 @dataclass(kw_only=True)
 class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     """Each call is worked on in a thread of its own; the event loop never waits for a host."""
@@ -76,6 +81,8 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     policy: Policy
     # None: this agent has no libvirt of its own, as when it replays a recording.
     rehearsing: Rehearsing | None = None
+    # Told of each report that is given, in the thread that made it.
+    reported: Callable[[Report], None] = untold
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
     # Of their own: tidying up waits for a guest to go, and nothing else is to wait with it.
     _brooms: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
@@ -189,25 +196,21 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         rehearsals = rehearsals or [None for _ in domains]
         if len(rehearsals) != len(domains):
             raise BadRequest("rehearsals", f"{len(rehearsals)} for {len(domains)} guests")
-        return agent_pb2.PrepareDryRunResponse(
-            reports=[
-                wire.report(
-                    dry_run(
-                        self.store,
-                        domain,
-                        host=self.host,
-                        policy=self.policy,
-                        options=options,
-                        origin=wire.origin(guest.origin) if guest.HasField("origin") else None,
-                        asked=asked,
-                        rehearsed=rehearsed,
-                    )
-                )
-                for guest, domain, rehearsed in zip(
-                    request.guests, domains, rehearsals, strict=True
-                )
-            ]
-        )
+        response = agent_pb2.PrepareDryRunResponse()
+        for guest, domain, rehearsed in zip(request.guests, domains, rehearsals, strict=True):
+            report = dry_run(
+                self.store,
+                domain,
+                host=self.host,
+                policy=self.policy,
+                options=options,
+                origin=wire.origin(guest.origin) if guest.HasField("origin") else None,
+                asked=asked,
+                rehearsed=rehearsed,
+            )
+            self.reported(report)
+            response.reports.append(wire.report(report))
+        return response
 
     def _begin(self, request: agent_pb2.BeginDryRunRequest) -> agent_pb2.BeginDryRunResponse:
         if not request.domain:
@@ -220,6 +223,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             options=wire.options(request.options),
             asked=self._asked(request.questions),
         )
+        self.reported(found.report)
         return agent_pb2.BeginDryRunResponse(
             guest=guest_pb2.Guest(
                 domain_xml=found.domain_xml, origin=wire.origin_message(found.origin)

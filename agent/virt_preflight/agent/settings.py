@@ -33,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     insecure: bool = False
     libvirt_uri: str = "qemu:///system"
     log_format: LogFormat = LogFormat.TEXT
+    # HOST:PORT where Prometheus asks; empty: nowhere.
+    metrics: str = ""
     policy: PolicySettings = PolicySettings()
 
     def as_policy(self) -> Policy:

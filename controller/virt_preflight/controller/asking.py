@@ -27,6 +27,7 @@ from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.fanout import Pace, ask_all, first_heard
 from virt_preflight.controller.fleet import Fleet, FleetHost, is_at, selected
 from virt_preflight.controller.naming import listed, told
+from virt_preflight.controller.observing import UNOBSERVED, HostObserver
 from virt_preflight.controller.options import FOR_ONE_HOST
 from virt_preflight.controller.question import Asked, GuestFile, Question
 from virt_preflight.controller.rehearsing import Play, rehearse_all
@@ -99,6 +100,7 @@ class Asker:
     tell: Tell = untold
     # The event loop's time at which there must be an answer, whatever is missing in it.
     ends: float = math.inf
+    observer: HostObserver = UNOBSERVED
 
     async def all(
         self, what: str, hosts: Sequence[FleetHost], call: Call[T], pace: Pace | None = None
@@ -119,13 +121,23 @@ class Asker:
         count = self.watch(what, len(hosts))
 
         async def ask(host: FleetHost) -> Heard[T] | Silent:
-            return await self.agents.ask(host, call_of(host), pace.each_s)
+            return await self.put(host, call_of(host), pace)
 
         def answered(answer: Heard[T] | Silent) -> None:
             count()
+            self.observer.answered(answer)
             tell(answer)
 
         return await ask_all(hosts, ask, pace, answered)
+
+    async def put(self, host: FleetHost, call: Call[T], pace: Pace) -> Heard[T] | Silent:
+        """One question to one host."""
+        now = asyncio.get_running_loop().time
+        started = now()
+        try:
+            return await self.agents.ask(host, call, pace.each_s)
+        finally:
+            self.observer.took(call.method, now() - started)
 
     def in_time(self, pace: Pace) -> Pace:
         """The same pace as far as the time goes that is left."""
@@ -152,7 +164,7 @@ async def _first_to_list_checks(
     call = wire.list_checks()
 
     async def ask(host: FleetHost) -> Heard[tuple[CheckDescription, ...]] | Silent:
-        return await asker.agents.ask(host, call, asker.brisk.each_s)
+        return await asker.put(host, call, asker.brisk)
 
     few = replace(asker.in_time(asker.brisk), in_flight=min(FIRST_OF, asker.brisk.in_flight))
     return await first_heard(asker.fleet.hosts, ask, few)

@@ -124,6 +124,7 @@ def serve(**given: Any) -> int:
         listen=given["listen"],
         insecure=given["insecure"],
         log_format=given["log_format"],
+        metrics=given["metrics"],
     )
     hosts = FleetWords(hosts=given["hosts"], fleet=given["fleet"], server=None, timeout_s=None)
     return commands.serve(words, hosts)

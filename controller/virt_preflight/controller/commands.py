@@ -107,6 +107,7 @@ def serve(words: ServeWords, which: FleetWords) -> int:
         given,
         listen=words.listen or given.listen,
         insecure=words.insecure or given.insecure,
+        metrics=words.metrics or given.metrics,
         log_format=LogFormat(words.log_format or given.log_format),
     )
     if (wrong := wrong_address(settings)) is not None:

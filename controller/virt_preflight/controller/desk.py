@@ -17,6 +17,7 @@ from virt_preflight.controller.catalogue import Catalogue
 from virt_preflight.controller.depth import LONGER_S, Depth
 from virt_preflight.controller.fanout import Pace
 from virt_preflight.controller.fleet import Fleet, FleetHost, selected
+from virt_preflight.controller.observing import UNOBSERVED, HostObserver
 from virt_preflight.controller.question import Asked, Question
 from virt_preflight.controller.sockets import Room, make_room
 
@@ -41,6 +42,7 @@ class Desk:
     fleet: Fleet
     agents: Agents
     room: Room
+    observer: HostObserver = UNOBSERVED
 
     async def dry_run(
         self,
@@ -80,6 +82,7 @@ class Desk:
             watch=watch,
             tell=tell,
             ends=patience.ends,
+            observer=self.observer,
         )
 
     def _pace(self, patience: Patience, depth: Depth) -> Pace:
@@ -92,11 +95,11 @@ class Desk:
 
 
 @asynccontextmanager
-async def opened(fleet: Fleet) -> AsyncIterator[Desk]:
+async def opened(fleet: Fleet, observer: HostObserver = UNOBSERVED) -> AsyncIterator[Desk]:
     """A desk for that fleet. Its connections end with the block."""
     room = make_room(len(fleet.hosts), fleet.in_flight)
     async with Agents(room.kept) as agents:
-        yield Desk(fleet=fleet, agents=agents, room=room)
+        yield Desk(fleet=fleet, agents=agents, room=room, observer=observer)
 
 
 def patience_s(fleet: Fleet, given_s: float | None, depth: Depth) -> float:

@@ -139,6 +139,12 @@ def listen_options(command: Command) -> Command:
             type=click.Choice(LOG_FORMATS),
             help="Lines for people or an object a line (default: text).",
         ),
+        click.option(
+            "--metrics",
+            type=word,
+            metavar="ADDRESS",
+            help="HOST:PORT where Prometheus asks for metrics (default: nowhere).",
+        ),
     )
 
 

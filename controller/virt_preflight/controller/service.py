@@ -5,12 +5,13 @@ import logging
 import re
 import signal
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -23,6 +24,7 @@ from virt_preflight.controller.answers import Heard, Report, Silent
 from virt_preflight.controller.asking import Found
 from virt_preflight.controller.desk import Desk, Patience, ends_in, opened
 from virt_preflight.controller.fleet import Fleet
+from virt_preflight.controller.observing import UNOBSERVED, DryRunObserver
 from virt_preflight.controller.question import Asked, Question
 from virt_preflight.controller.settings import Limits, Settings
 from virt_preflight.controller.trouble import (
@@ -35,8 +37,11 @@ from virt_preflight.controller.trouble import (
 )
 from virt_preflight.controller.turnstile import TooManyError, Turnstile
 from virt_preflight.controller.watching import HostWatch
-from virt_preflight.treaty.calls import Calls
+from virt_preflight.treaty.calls import Calls, Unobserved
 from virt_preflight.v1 import controller_pb2, controller_pb2_grpc
+
+if TYPE_CHECKING:
+    from virt_preflight.controller.metrics import Metrics
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -67,6 +72,7 @@ class ControllerServicer(controller_pb2_grpc.ControllerServiceServicer):
     limits: Limits
     turnstile: Turnstile
     watch: HostWatch
+    observer: DryRunObserver = UNOBSERVED
 
     async def DryRun(  # noqa: N802, D102 - the treaty's own name, and its words are there
         self, request: controller_pb2.DryRunRequest, context: Context
@@ -196,7 +202,9 @@ class ControllerServicer(controller_pb2_grpc.ControllerServiceServicer):
         said.put_nowait(controller_pb2.DryRunResponse(guest=number, ranking=ranking))
 
     def _concluded(self, asked: Asked, question: Question) -> dryrun.DryRun:
-        return dryrun.conclude(asked, question, self.desk.fleet.uris, datetime.now(UTC), took_ms=0)
+        run = dryrun.conclude(asked, question, self.desk.fleet.uris, datetime.now(UTC), took_ms=0)
+        self.observer.concluded(run)
+        return run
 
     @asynccontextmanager
     async def _answering(self, context: Context) -> AsyncIterator[None]:
@@ -309,19 +317,50 @@ async def _abort(context: Context, told: Refusal) -> NoReturn:
 # -------------------------------------------------------------------------------------- serving
 
 
+def _metrics(settings: Settings) -> "Metrics | None":
+    """They cost memory and time to start, which nobody has to pay who wants none."""
+    if not settings.metrics:
+        return None
+    from virt_preflight.controller.metrics import Metrics
+
+    return Metrics(version("virt-preflight"))
+
+
+@contextmanager
+def _exposed(metrics: "Metrics", desk: Desk, settings: Settings) -> Iterator[None]:
+    from virt_preflight.treaty.exposition import CannotExpose, exposed
+
+    metrics.of_fleet(lambda: desk.fleet.hosts)
+    try:
+        with exposed(metrics.registry, settings.metrics, insecure=settings.insecure):
+            yield
+    except CannotExpose as error:
+        raise CannotRunError(str(error)) from None
+
+
 @asynccontextmanager
 async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[grpc.aio.Server]:
     """A started service; at the block's end it takes no more and lets what is under way finish."""
     limits = settings.limits
-    async with opened(fleet) as desk:
+    async with AsyncExitStack() as ending:
+        metrics = _metrics(settings)
+        desk = await ending.enter_async_context(opened(fleet, metrics or UNOBSERVED))
+        if metrics is not None:
+            ending.enter_context(_exposed(metrics, desk, settings))
         watch = HostWatch(desk, settings.watch_every_s)
         servicer = ControllerServicer(
             desk=desk,
             limits=limits,
             turnstile=Turnstile(in_all=limits.requests, per_caller=limits.requests_per_caller),
             watch=watch,
+            observer=metrics or UNOBSERVED,
         )
-        calls = Calls(service=exchange.SERVICE, methods=exchange.METHODS, depth_of=_depth_of)
+        calls = Calls(
+            service=exchange.SERVICE,
+            methods=exchange.METHODS,
+            depth_of=_depth_of,
+            observer=metrics or Unobserved(),
+        )
         server = grpc.aio.server(
             interceptors=(calls,),
             options=[

@@ -43,6 +43,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # How often hosts are looked at while somebody watches them.
     watch_every_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 5.0
     log_format: LogFormat = LogFormat.TEXT
+    # HOST:PORT where Prometheus asks; empty: nowhere.
+    metrics: str = ""
     limits: Limits = Limits()
 
 

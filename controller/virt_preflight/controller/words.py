@@ -60,3 +60,4 @@ class ServeWords:
     listen: tuple[str, ...]
     insecure: bool
     log_format: str | None
+    metrics: str | None

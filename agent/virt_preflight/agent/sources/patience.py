@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from virt_preflight.agent.sources import SourceError, Unreadable
+from virt_preflight.agent.sources.observer import UNOBSERVED, GivenUp, SourceObserver
 
 T = TypeVar("T")
 
@@ -34,8 +35,9 @@ class _Job:
 class Patience:
     """Threads that can be given up: daemons, so that a hanging one does not hold the process."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], observer: SourceObserver = UNOBSERVED) -> None:
         self._clock = clock
+        self._observer = observer
         self._idle: queue.SimpleQueue[queue.SimpleQueue[_Job]] = queue.SimpleQueue()
         self._hanging: dict[Hashable, _Job] = {}
         self._guard = threading.Lock()
@@ -63,19 +65,23 @@ class Patience:
         job = _Job(whom, question, self._clock())
         left_s = getattr(self._own, "until_s", math.inf) - job.asked_at_s
         if left_s <= 0:
+            self._observer.given_up(whom, GivenUp.NO_TIME)
             raise Unreadable(f"no time left to ask {whom}")
         with self._guard:
             earlier = self._hanging.get(whom)
             if earlier is not None:
+                self._observer.given_up(whom, GivenUp.HANGS)
                 waited_s = job.asked_at_s - earlier.asked_at_s
                 raise Unreadable(f"{whom} has not answered for {waited_s:.0f} s")
             if len(self._hanging) >= HANGING_AT_MOST:
+                self._observer.given_up(whom, GivenUp.TOO_MANY)
                 raise Unreadable(f"{HANGING_AT_MOST} other questions hang, {whom} was not asked")
         self._worker().put(job)
         if not job.done.wait(min(within_s, left_s)):
             with self._guard:
                 if not job.done.is_set():
                     self._hanging[whom] = job
+                    self._observer.given_up(whom, GivenUp.NO_ANSWER)
                     raise Unreadable(f"no answer from {whom} within {min(within_s, left_s):.3g} s")
         if isinstance(job.error, SourceError):
             raise job.error
@@ -103,5 +109,6 @@ class Patience:
                 job.done.set()
                 if self._hanging.get(job.whom) is job:
                     del self._hanging[job.whom]
+                    self._observer.came_back(job.whom)
             self._idle.put(inbox)
             del job

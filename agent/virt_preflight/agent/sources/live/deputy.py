@@ -33,6 +33,7 @@ from virt_preflight.agent.sources import (
 )
 from virt_preflight.agent.sources.live import programs
 from virt_preflight.agent.sources.live.machine import FILE_WITHIN_S, KERNEL_FILES, LiveSource
+from virt_preflight.agent.sources.observer import UNOBSERVED, SourceObserver
 
 T = TypeVar("T")
 
@@ -153,8 +154,8 @@ def listener_of_systemd() -> socket.socket | None:
 class ByDeputy(LiveSource):
     """This host, its files by way of the deputy. The kernel's own are there for everybody."""
 
-    def __init__(self, uri: str, deputy: str) -> None:
-        super().__init__(uri)
+    def __init__(self, uri: str, deputy: str, observer: SourceObserver = UNOBSERVED) -> None:
+        super().__init__(uri, observer)
         self._deputy = deputy
         # Lines on which nobody waits: a question takes one, or makes one.
         self._idle: list[socket.socket] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -22,6 +23,7 @@ from virt_preflight.agent.sources import (
     Unreadable,
 )
 from virt_preflight.agent.sources.live import entrypoints
+from virt_preflight.agent.sources.observer import UNOBSERVED, SourceObserver
 from virt_preflight.agent.sources.patience import Patience
 
 WITHIN_S = 2.0
@@ -183,9 +185,10 @@ class Libvirtd:
     connection until he is answered, and the others get a new one.
     """
 
-    def __init__(self, uri: str, patience: Patience) -> None:
+    def __init__(self, uri: str, patience: Patience, observer: SourceObserver = UNOBSERVED) -> None:
         self._uri = uri
         self._patience = patience
+        self._observer = observer
         self._line = Line(uri)
         self._apart = Line(uri)
 
@@ -207,7 +210,11 @@ class Libvirtd:
             return refusal(error) if question in ABOUT_A_GUEST else sentence(error)
 
         def once() -> str:
-            return answer(line.open(), *arguments)
+            connection, started = line.open(), time.monotonic()
+            try:
+                return answer(connection, *arguments)
+            finally:
+                self._observer.libvirt_answered(question, time.monotonic() - started)
 
         def put() -> str:
             try:

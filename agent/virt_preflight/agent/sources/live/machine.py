@@ -12,6 +12,7 @@ from virt_preflight.agent.sources import Absent, FileStat, User, Want
 from virt_preflight.agent.sources.live import files, programs, sockets
 from virt_preflight.agent.sources.live.libvirtd import Libvirtd
 from virt_preflight.agent.sources.live.stage import LiveStage
+from virt_preflight.agent.sources.observer import UNOBSERVED, SourceObserver
 from virt_preflight.agent.sources.patience import Patience
 
 T = TypeVar("T")
@@ -26,9 +27,9 @@ DIGESTS_AT_MOST = 4096
 class LiveSource:
     """This host. Implements Source; see there for what each verb gives."""
 
-    def __init__(self, uri: str = "qemu:///system") -> None:
-        self._patience = Patience(time.monotonic)
-        self._libvirtd = Libvirtd(uri, self._patience)
+    def __init__(self, uri: str = "qemu:///system", observer: SourceObserver = UNOBSERVED) -> None:
+        self._patience = Patience(time.monotonic, observer)
+        self._libvirtd = Libvirtd(uri, self._patience, observer)
         # The time that `within` gives is given to both doors.
         self.stage = LiveStage(uri, self._patience)
         self._images: dict[tuple[object, ...], str] = {}

@@ -26,6 +26,7 @@ from virt_preflight.agent.sources.live import entrypoints
 from virt_preflight.agent.sources.live.clearing import remembered
 from virt_preflight.agent.sources.live.libvirtd import OPERATIONS, WITHIN_S, own_connection, refusal
 from virt_preflight.agent.sources.live.notes import FOLDER, new_note, notes_called, place_of
+from virt_preflight.agent.sources.observer import UNOBSERVED, SourceObserver
 from virt_preflight.agent.sources.patience import Patience
 from virt_preflight.agent.sources.rehearsing import Played, Refusal, Script, Step, Way
 
@@ -47,10 +48,15 @@ class Phases(Enum):
 class LiveRehearser:
     """This host's libvirtd and, for one rehearsal at a time, another's. Implements Rehearser."""
 
-    def __init__(self, uri: str, phases: Phases = Phases.ONE_BY_ONE) -> None:
+    def __init__(
+        self,
+        uri: str,
+        phases: Phases = Phases.ONE_BY_ONE,
+        observer: SourceObserver = UNOBSERVED,
+    ) -> None:
         self._uri = uri
         self._phases = phases
-        self._patience = Patience(time.monotonic)
+        self._patience = Patience(time.monotonic, observer)
         self._under_way: set[str] = set()
         self._guard = threading.Lock()
 
@@ -255,9 +261,9 @@ def _note(uuid: str) -> str:
 class LiveBroom:
     """This host's files and volumes, put back after a rehearsal. Implements Broom."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, observer: SourceObserver = UNOBSERVED) -> None:
         self._uri = uri
-        self._patience = Patience(time.monotonic)
+        self._patience = Patience(time.monotonic, observer)
 
     def write_down(self, uuid: str, notes: str) -> None:
         """See Broom."""

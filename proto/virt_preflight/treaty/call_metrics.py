@@ -1,0 +1,47 @@
+"""The metrics that agent and controller have alike: of the calls that they answer."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+# From what is known a question is answered in a few ms; a rehearsal takes seconds.
+QUESTION_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class CallMetrics:
+    """Implements CallObserver."""
+
+    def __init__(self, prefix: str, version: str) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(namespace=prefix, registry=registry)
+        built = Gauge(f"{prefix}_build_info", "Always 1.", ("version",), registry=registry)
+        built.labels(version).set(1)
+        self._questions = Counter(
+            f"{prefix}_questions",
+            "Calls that were answered or refused, by gRPC's code.",
+            ("method", "code"),
+            registry=registry,
+        )
+        self._took = Histogram(
+            f"{prefix}_question_seconds",
+            "How long a call took, by its depth where it has one.",
+            ("method", "depth"),
+            buckets=QUESTION_S,
+            registry=registry,
+        )
+        self._under_way = Gauge(
+            f"{prefix}_questions_under_way",
+            "Calls that are being answered.",
+            ("method",),
+            registry=registry,
+        )
+
+    def began(self, method: str) -> None:
+        """See CallObserver."""
+        self._under_way.labels(method).inc()
+
+    def ended(self, method: str, depth: str, code: str, seconds: float) -> None:
+        """See CallObserver."""
+        self._under_way.labels(method).dec()
+        self._questions.labels(method, code).inc()
+        self._took.labels(method, depth).observe(seconds)
