@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from virt_preflight.agent.settings import BadSettings, Settings, read_settings, refused_address
+from virt_preflight.agent.settings import BadSettings, Settings, read_settings
 
 
 def settings(tmp_path: Path, text: str) -> Settings:
@@ -43,14 +43,3 @@ def test_a_bad_file_is_named_with_its_field(tmp_path: Path, text: str, why: str)
 def test_a_named_file_must_be_there() -> None:
     with pytest.raises(BadSettings, match="no such file"):
         read_settings(Path("/nowhere/agent.toml"))
-
-
-@pytest.mark.parametrize("address", ["0.0.0.0:50551", "[::]:50551", "h1:50551", "10.0.0.1:50551"])
-def test_an_address_beyond_loopback_must_be_wanted(address: str) -> None:
-    assert refused_address(Settings(listen=(address,))) == address
-    assert refused_address(Settings(listen=(address,), insecure=True)) is None
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:50551", "[::1]:50551", "unix:/run/agent.sock"])
-def test_loopback_and_unix_sockets_need_no_word(address: str) -> None:
-    assert refused_address(Settings(listen=(address,))) is None

@@ -26,6 +26,7 @@ from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.policy import Policy
 from virt_preflight.agent.service import AgentServicer, serve
 from virt_preflight.agent.sources.recording import load
+from virt_preflight.treaty.listening import Listening
 from virt_preflight.v1 import agent_pb2, guest_pb2, report_pb2
 
 PORT = 50551
@@ -178,7 +179,7 @@ async def examine_at(addresses: Sequence[str], recordings: Sequence[Path]) -> li
                 store=FactStore(source=recording, catalogue=catalogue(), clock=time.monotonic),
                 policy=Policy(),
             ),
-            [address],
+            Listening(plain=(address,)),
         )
         for number, (address, recording) in enumerate(
             zip(addresses, itertools.cycle([load(path) for path in recordings]), strict=False)

@@ -19,6 +19,7 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from virt_preflight.controller.wire import SERVICE
+from virt_preflight.treaty.identities import ServerIdentity
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,32 @@ def running(*agents: FakeAgent, absent: tuple[str, ...] = ()) -> Iterator[FakeFl
         shutil.rmtree(place)
 
 
-def _serve(agent: FakeAgent, place: Path, ended: threading.Event) -> tuple[grpc.Server, int]:
+@contextmanager
+def by_tls(agent: FakeAgent, identity: ServerIdentity) -> Iterator[str]:
+    """Serve the agent with that certificate on a port of loopback, which is given."""
+    ended = threading.Event()
+    server = _server(agent, ended)
+    port = server.add_secure_port("127.0.0.1:0", identity.credentials())
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        ended.set()
+        server.stop(grace=None).wait()
+
+
+def _server(agent: FakeAgent, ended: threading.Event) -> grpc.Server:
     server = grpc.server(ThreadPoolExecutor(max_workers=8))
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         method: grpc.unary_unary_rpc_method_handler(_behaviour(agent, method, script, ended))
         for method, script in agent.script.items()
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    return server
+
+
+def _serve(agent: FakeAgent, place: Path, ended: threading.Event) -> tuple[grpc.Server, int]:
+    server = _server(agent, ended)
     server.add_insecure_port(f"unix:{place}/{agent.name}")
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

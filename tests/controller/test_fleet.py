@@ -16,6 +16,7 @@ from virt_preflight.controller.fleet import (
     uri_of,
 )
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
+from virt_preflight.treaty.tls import ClientTls
 
 WHOLE = b"""
 [uris]
@@ -213,3 +214,32 @@ def test_hosts_are_selected_by_all_labels_at_once() -> None:
     assert [host.name for host in selected(hosts, ["rack=r1"])] == ["h1", "h2"]
     assert [host.name for host in selected(hosts, ["rack=r1", "ssd=yes"])] == ["h1"]
     assert selected(hosts, []) == hosts
+
+
+def test_certificates_and_hosts_without_tls_are_named_in_the_file() -> None:
+    one = fleet.parse(
+        b"[tls]\nca = '/a'\nloopback = true\n[[host]]\nname='h1'\n"
+        b"[[host]]\nname='h2'\ninsecure=true\n"
+    )
+    assert one.tls == ClientTls(ca="/a", loopback=True)
+    assert [host.insecure for host in one.hosts] == [False, True]
+    both = fleet.parse(b"insecure=true\n[[host]]\nname='h1'\n[[host]]\nname='h2'\n")
+    assert [host.insecure for host in both.hosts] == [True, True]
+
+
+def test_a_key_of_the_table_that_is_none_is_named() -> None:
+    with pytest.raises(ValueError, match=r"tls: unknown key certificate"):
+        fleet.parse(b"[tls]\ncertificate = '/a'\n[[host]]\nname='h1'\n")
+
+
+def test_a_file_that_names_certificates_and_no_host_leaves_the_hosts_to_a_controller(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "fleet.toml"
+    environ = {"VIRT_PREFLIGHT_FLEET": str(file)}
+    file.write_text("[tls]\nca = '/a'\n")
+    assert not fleet.is_known(environ)
+    assert fleet.trust(environ) == fleet.Trust(tls=ClientTls(ca="/a"))
+    file.write_text("[[host]]\nname = 'h1'\n")
+    assert fleet.is_known(environ)
+    assert fleet.trust(environ) == fleet.Trust()

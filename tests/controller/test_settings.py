@@ -6,10 +6,8 @@ from virt_preflight.controller.settings import (
     Limits,
     Settings,
     address_of,
-    is_local,
     parse,
     read_settings,
-    refused_address,
     wrong_address,
 )
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
@@ -58,21 +56,6 @@ def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
 def test_a_file_that_is_too_large_is_not_read_to_its_end() -> None:
     with pytest.raises(CannotRunError, match="/dev/zero: larger than 1 MiB"):
         read_settings(Path("/dev/zero"))
-
-
-@pytest.mark.parametrize(
-    "address", ["127.0.0.1:1", "127.8.9.1:1", "[::1]:1", "localhost:1", "unix:/x"]
-)
-def test_what_only_this_machine_reaches_is_local(address: str) -> None:
-    assert is_local(address)
-
-
-@pytest.mark.parametrize(
-    "address", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "127.example.org:1", "h1:1"]
-)
-def test_anything_else_needs_to_be_wanted(address: str) -> None:
-    assert refused_address(Settings(listen=("127.0.0.1:1", address))) == address
-    assert refused_address(Settings(listen=(address,), insecure=True)) is None
 
 
 @pytest.mark.parametrize("address", ["h1", ":1", "h1:0", "h1:65536", "unix:", "::1:5", "h1:x"])

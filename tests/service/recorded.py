@@ -21,6 +21,7 @@ from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.policy import Policy
 from virt_preflight.agent.service import AgentServicer, serve
 from virt_preflight.agent.sources.recording import load
+from virt_preflight.treaty.listening import Listening
 
 READY = "ready\n"
 
@@ -70,7 +71,7 @@ async def _serve(place: Path, names: list[str]) -> None:
         recording = recordings[name.partition("-")[0]]
         store = FactStore(source=recording, catalogue=catalogue(), clock=time.monotonic)
         servicer = AgentServicer(host=recording.host, store=store, policy=Policy())
-        servers.append(await serve(servicer, [f"unix:{place}/{name}"]))
+        servers.append(await serve(servicer, Listening(plain=(f"unix:{place}/{name}",))))
     print(READY, end="", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 

@@ -20,6 +20,7 @@ from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.policy import Policy
 from virt_preflight.agent.service import GUESTS_AT_MOST, AgentServicer, serve
 from virt_preflight.agent.sources.recording import load
+from virt_preflight.treaty.listening import Listening
 from virt_preflight.v1 import agent_pb2, agent_pb2_grpc, guest_pb2, report_pb2
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
@@ -34,7 +35,7 @@ async def channel(
     name = getattr(request, "param", "h2")
     store = FactStore(source=load(RECORDINGS / name), catalogue=catalogue(), clock=time.monotonic)
     servicer = AgentServicer(host=name, store=store, policy=Policy())
-    server = await serve(servicer, [f"unix:{tmp_path}/agent.sock"])
+    server = await serve(servicer, Listening(plain=(f"unix:{tmp_path}/agent.sock",)))
     async with grpc.aio.insecure_channel(f"unix:{tmp_path}/agent.sock") as opened:
         yield opened
     await server.stop(None)

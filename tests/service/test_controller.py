@@ -713,8 +713,8 @@ def test_an_unknown_key_is_named_with_its_file_and_line(tmp_path: Path) -> None:
 
 def test_beyond_loopback_it_wants_to_be_told_so() -> None:
     said = refused("--hosts", "h1", "--listen", "0.0.0.0:50999")
-    assert said.startswith("0.0.0.0:50999 is not loopback: ")
-    assert said.endswith("that needs --insecure")
+    assert said.startswith("0.0.0.0:50999 is not loopback, and there is no /etc/pki/")
+    assert said.endswith("or say --insecure: then whoever reaches the port may ask")
 
 
 def test_without_a_fleet_it_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from virt_preflight.controller.answers import Attended, Silent
 from virt_preflight.controller.fleet import FleetHost
 from virt_preflight.controller.options import MigrationOptions
 from virt_preflight.controller.question import Questions
+from virt_preflight.treaty.listening import Listening
 from virt_preflight.v1 import agent_pb2, agent_pb2_grpc, guest_pb2, report_pb2
 
 UUID = "11111111-2222-4333-8444-555555555555"
@@ -118,7 +119,7 @@ async def address(tmp_path: Path, theatre: Theatre) -> AsyncIterator[str]:
         policy=Policy(),
         rehearsing=Rehearsing(rehearser=theatre, broom=theatre),
     )
-    server = await serve(servicer, [f"unix:{tmp_path}/agent.sock"])
+    server = await serve(servicer, Listening(plain=(f"unix:{tmp_path}/agent.sock",)))
     yield f"unix:{tmp_path}/agent.sock"
     await server.stop(None)
 

@@ -17,9 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from virt_preflight.agent.catalogue import catalogue
 from virt_preflight.agent.factstore import FactStore
-from virt_preflight.agent.settings import BadSettings, Settings, read_settings, refused_address
+from virt_preflight.agent.settings import BadSettings, Settings, read_settings
 from virt_preflight.agent.sources import Source, SourceError
 from virt_preflight.agent.sources.observer import UNOBSERVED, SourceObserver
 from virt_preflight.agent.sources.recording import BadRecording, load
@@ -136,13 +138,13 @@ def _listen_options(parser: argparse.ArgumentParser) -> None:
 
 def _settings(parsed: argparse.Namespace) -> Settings:
     settings = read_settings(parsed.config)
-    return Settings(
+    return msgspec.structs.replace(
+        settings,
         listen=tuple(getattr(parsed, "listen", None) or settings.listen),
         insecure=getattr(parsed, "insecure", False) or settings.insecure,
         libvirt_uri=getattr(parsed, "connect", None) or settings.libvirt_uri,
         metrics=getattr(parsed, "metrics", None) or settings.metrics,
         log_format=LogFormat(getattr(parsed, "log_format", None) or settings.log_format),
-        policy=settings.policy,
     )
 
 
@@ -218,11 +220,6 @@ def _answer_for(
     for address in settings.listen:
         if not re.fullmatch(r"unix:.+|.+:\d{1,5}", address):
             raise Stop(f"{address}: wanted HOST:PORT or unix:/path")
-    refused = refused_address(settings)
-    if refused is not None:
-        raise Stop(
-            f"{refused} is not loopback: without TLS, which is not there yet, that needs --insecure"
-        )
     store = _store(source)
     with ExitStack() as ending:
         if metrics is not None:
@@ -246,6 +243,8 @@ async def _until_stopped(
     rehearsing: Rehearsing | None,
 ) -> int:
     from virt_preflight.agent.service import AgentServicer, serve, untold
+    from virt_preflight.treaty.certificates import BadCertificateError
+    from virt_preflight.treaty.listening import CannotListenError, listening
 
     servicer = AgentServicer(
         host=host,
@@ -255,10 +254,10 @@ async def _until_stopped(
         reported=metrics.reported if metrics else untold,
     )
     try:
-        server = await serve(servicer, settings.listen, metrics)
-    except RuntimeError as error:
-        # gRPC's own sentence goes on about its environment variables.
-        raise Stop(f"cannot listen: {str(error).partition(';')[0]}") from None
+        how = listening(settings.listen, settings.tls, insecure=settings.insecure)
+        server = await serve(servicer, how, metrics)
+    except (BadCertificateError, CannotListenError) as error:
+        raise Stop(str(error)) from None
     logging.info("%s answers at %s", host, ", ".join(settings.listen))
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -41,6 +41,7 @@ from virt_preflight.agent.sources import SourceError
 from virt_preflight.agent.sources.rehearsing import Rehearsing
 from virt_preflight.agent.xml import BadXml
 from virt_preflight.treaty.calls import CallObserver, Calls, Unobserved
+from virt_preflight.treaty.listening import Listening, listen
 from virt_preflight.v1 import agent_pb2, agent_pb2_grpc, guest_pb2
 
 T = TypeVar("T")
@@ -359,9 +360,9 @@ def depth_of(request: object) -> str:
 
 
 async def serve(
-    servicer: AgentServicer, addresses: Sequence[str], observer: CallObserver | None = None
+    servicer: AgentServicer, how: Listening, observer: CallObserver | None = None
 ) -> grpc.aio.Server:
-    """A started server. Raises RuntimeError when it cannot listen on one of the addresses."""
+    """A started server. Raises CannotListenError."""
     calls = Calls(
         service=SERVICE, methods=METHODS, depth_of=depth_of, observer=observer or Unobserved()
     )
@@ -379,8 +380,7 @@ async def serve(
     agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    for address in addresses:
-        server.add_insecure_port(address)
+    listen(server, how)
     await server.start()
     for name in ("", SERVICE):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)

@@ -8,10 +8,10 @@ import msgspec
 
 from virt_preflight.agent.policy import Policy
 from virt_preflight.treaty.logs import LogFormat
+from virt_preflight.treaty.tls import Tls
 
 DEFAULT_FILE = Path("/etc/virt-preflight/agent.toml")
 DEFAULT_LISTEN = "127.0.0.1:50551"
-LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 
 
 class BadSettings(Exception):
@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_format: LogFormat = LogFormat.TEXT
     # HOST:PORT where Prometheus asks; empty: nowhere.
     metrics: str = ""
+    tls: Tls = Tls()
     policy: PolicySettings = PolicySettings()
 
     def as_policy(self) -> Policy:
@@ -65,10 +66,3 @@ def read_settings(path: Path | None) -> Settings:
             f"{chosen}: [policy] reserved memory is negative or overcommit not above 0"
         )
     return settings
-
-
-def refused_address(settings: Settings) -> str | None:
-    """The first address that needs `insecure` and has it not."""
-    if settings.insecure:
-        return None
-    return next((at for at in settings.listen if not at.startswith(LOOPBACK)), None)

@@ -16,6 +16,10 @@ from virt_preflight.controller.fleet import FleetHost
 from virt_preflight.controller.printable import one_line
 from virt_preflight.controller.wire import Call, WrongAnswerError
 from virt_preflight.treaty import request_id
+from virt_preflight.treaty.certificates import BadCertificateError
+from virt_preflight.treaty.identities import Handshakes
+from virt_preflight.treaty.rebuffs import rebuff
+from virt_preflight.treaty.tls import LIBVIRTS, ClientTls
 
 T = TypeVar("T")
 
@@ -34,6 +38,7 @@ CHANNEL = (
 START = "Start virt-preflight-agent on {name}, or check that it listens at {address}."
 REACH = "See whether {name} is up and {address} can be reached from here."
 RESOLVE = "Give {name} an address: in the fleet file, or as --hosts {name}=ADDRESS."
+MENDED = "Give certificates in [tls] of the fleet file, or put them where libvirt has them."
 # Parts of gRPC's UNAVAILABLE texts (seen with 1.81), what they mean to an operator, and what next.
 UNREACHED = (
     ("Too many open files", "we have no open file left: raise the limit (ulimit -n)", ""),
@@ -57,19 +62,21 @@ class _Kept:
     """A channel that outlives its calls, and how many of those are under way."""
 
     channel: grpc.aio.Channel
+    credentials: grpc.ChannelCredentials | None
     calls: int = 0
 
 
 class Agents:
     """The agents that are asked, each over one channel that stays open for all its questions.
 
-    A channel is a connection, and soon a TLS handshake: too dear for a single question. Where
+    A channel is a connection and a TLS handshake: too dear for a single question. Where
     `at_most` channels are kept already, a host's channel lasts for one call, so open sockets are
     bounded by those and the calls under way, however large the fleet.
     """
 
-    def __init__(self, at_most: int) -> None:
+    def __init__(self, at_most: int, tls: ClientTls = LIBVIRTS) -> None:
         self._at_most = at_most
+        self._handshakes = Handshakes(tls)
         self._kept: dict[FleetHost, _Kept] = {}
 
     async def __aenter__(self) -> Self:
@@ -87,15 +94,27 @@ class Agents:
 
     async def ask(self, host: FleetHost, call: Call[T], within_s: float) -> Heard[T] | Silent:
         """Put one question to one host. TimeoutError when `within_s` passes without an answer."""
+        try:
+            credentials = self._handshakes.credentials(host.address, insecure=host.insecure)
+        except BadCertificateError as error:
+            return _unarmed(host, error)
         kept = self._kept.get(host)
+        if kept is not None and kept.credentials is not credentials:
+            # Our certificate is another one now; calls under way end on the channel that they have.
+            del self._kept[host]
+            if kept.calls == 0:
+                await kept.channel.close()
+            kept = None
         if kept is None and len(self._kept) < self._at_most:
-            kept = self._kept[host] = _Kept(channel=_channel(host))
+            channel = _channel(host, credentials)
+            kept = self._kept[host] = _Kept(channel=channel, credentials=credentials)
         if kept is None:
-            async with _channel(host) as passing:
-                return await _ask(passing, host, call, within_s)
+            async with _channel(host, credentials) as passing:
+                return await _ask(passing, host, call, within_s, secret=credentials is not None)
         kept.calls += 1
         try:
-            answer = await _ask(kept.channel, host, call, within_s)
+            secret = credentials is not None
+            answer = await _ask(kept.channel, host, call, within_s, secret=secret)
             if isinstance(answer, Unreached) and self._kept.get(host) is kept:
                 # gRPC would wait before it tries again; the next question is to connect at once.
                 del self._kept[host]
@@ -111,7 +130,12 @@ class Agents:
         self, host: FleetHost, call: Call[Attended], within_s: float
     ) -> AsyncIterator[Attended | Silent]:
         """The host attends for as long as the block lasts; at its end it puts all back."""
-        async with _channel(host) as channel:
+        try:
+            credentials = self._handshakes.credentials(host.address, insecure=host.insecure)
+        except BadCertificateError as error:
+            yield _unarmed(host, error)
+            return
+        async with _channel(host, credentials) as channel:
             method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
                 call.method
             )
@@ -121,7 +145,7 @@ class Agents:
                 first = await stream.read()
                 attended = call.read(first if isinstance(first, bytes) else b"")
             except grpc.aio.AioRpcError as error:
-                failed = _explained(host, call, error)
+                failed = _explained(host, call, error, secret=credentials is not None)
                 assert isinstance(failed, Silent), "nobody is absent from his own rehearsal"
                 yield failed
                 return
@@ -137,26 +161,36 @@ class Agents:
                 await stream.read()
 
 
-def _channel(host: FleetHost) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(host.address, options=CHANNEL)
+def _channel(host: FleetHost, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    if credentials is None:
+        return grpc.aio.insecure_channel(host.address, options=CHANNEL)
+    # Its certificate must have the name that the operator gave it, whatever its address.
+    options = (*CHANNEL, ("grpc.ssl_target_name_override", host.name))
+    return grpc.aio.secure_channel(host.address, credentials, options=options)
+
+
+def _unarmed(host: FleetHost, error: BadCertificateError) -> Silent:
+    return Silent(host=host.name, why=f"not asked: {one_line(str(error))}", next_step=MENDED)
 
 
 async def _ask(
-    channel: grpc.aio.Channel, host: FleetHost, call: Call[T], within_s: float
+    channel: grpc.aio.Channel, host: FleetHost, call: Call[T], within_s: float, *, secret: bool
 ) -> Heard[T] | Silent:
     # No serializers: the request is packed already, and reading the answer is wire's.
     method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(call.method)
     try:
         answer = await method(call.request, timeout=within_s, metadata=request_id.carried())
     except grpc.aio.AioRpcError as error:
-        return _explained(host, call, error)
+        return _explained(host, call, error, secret=secret)
     try:
         return Heard(host=host.name, said=call.read(answer))
     except WrongAnswerError as error:
         return Silent(host=host.name, why=f"answered wrongly: {error}", next_step=_upgrade(host))
 
 
-def _explained(at: FleetHost, call: Call[T], error: grpc.aio.AioRpcError) -> Heard[T] | Silent:
+def _explained(
+    at: FleetHost, call: Call[T], error: grpc.aio.AioRpcError, *, secret: bool
+) -> Heard[T] | Silent:
     host = at.name
     details = one_line(error.details() or "")
     match error.code():
@@ -171,7 +205,7 @@ def _explained(at: FleetHost, call: Call[T], error: grpc.aio.AioRpcError) -> Hea
                 host=host, why=f"refused the question: {one_line(said)}", objections=objections
             )
         case grpc.StatusCode.UNAVAILABLE:
-            return _unreached(at, error.details() or "")
+            return _unreached(at, error.details() or "", secret=secret)
         case grpc.StatusCode.UNIMPLEMENTED:
             method = call.method.rpartition("/")[2]
             why = f"no agent there that knows {method}"
@@ -180,11 +214,13 @@ def _explained(at: FleetHost, call: Call[T], error: grpc.aio.AioRpcError) -> Hea
             return Silent(host=host, why=f"{_words(code)}: {details}" if details else _words(code))
 
 
-def _unreached(host: FleetHost, details: str) -> Unreached:
+def _unreached(host: FleetHost, details: str, *, secret: bool) -> Unreached:
     own_words = f"unavailable: {one_line(details)}"
     if "libvirtd" in details:
         # The agent was reached: whom it could not reach it says itself, in words like gRPC's.
         why, step = own_words, LIBVIRTD
+    elif (rebuffed := rebuff(details, secret=secret)) is not None:
+        why, step = rebuffed.why, rebuffed.next_step.replace("{who}", "the agent on {name}")
     else:
         known = ((meaning, step) for part, meaning, step in UNREACHED if part in details)
         why, step = next(known, (own_words, ""))

@@ -12,6 +12,7 @@ Errors are those of `trouble`: NoSuchGuestError, NothingToAskError, BadFieldErro
 RefusedByHostsError, NobodyAnsweredError; BusyError and ServiceError for the controller itself.
 """
 
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from virt_preflight.controller.asking import Watch, unwatched
 from virt_preflight.controller.catalogue import Catalogue
 from virt_preflight.controller.desk import Described
 from virt_preflight.controller.exchange import Ranked
-from virt_preflight.controller.fleet import FleetHost
+from virt_preflight.controller.fleet import FleetHost, Trust
 from virt_preflight.controller.options import MigrationOptions
 from virt_preflight.controller.printable import one_line
 from virt_preflight.controller.question import Asked, GuestFile, Question, Questions
@@ -42,6 +43,9 @@ from virt_preflight.controller.trouble import (
     RefusedByHostsError,
 )
 from virt_preflight.treaty import request_id
+from virt_preflight.treaty.certificates import BadCertificateError
+from virt_preflight.treaty.identities import Handshakes
+from virt_preflight.treaty.rebuffs import rebuff
 from virt_preflight.v1 import controller_pb2, controller_pb2_grpc
 
 # A ranking of 10,000 hosts has about 3 MB, a list of as many 5; gRPC alone takes no more than 4.
@@ -56,6 +60,8 @@ CHANNEL = (
 )
 # What a scheduler asks by default: as old as the agents let their facts become.
 SWIFT = Questions(max_age_s=None)
+Stub = controller_pb2_grpc.ControllerServiceStub
+Metadata = tuple[tuple[str, str], ...]
 TROUBLE_BY_REASON = {
     "NO_SUCH_GUEST": NoSuchGuestError,
     "NOTHING_TO_ASK": NothingToAskError,
@@ -88,13 +94,25 @@ class Ranking:
     reasons: tuple[Reason, ...]
 
 
+@dataclass(slots=True)
+class _Line:
+    """A connection, and how many calls are under way on it."""
+
+    channel: grpc.Channel
+    credentials: grpc.ChannelCredentials | None
+    calls: int = 0
+
+
 class Controller:
     """One controller, over one connection that is kept."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, trust: Trust = Trust()) -> None:  # noqa: B008 - it is frozen
+        """By TLS beyond loopback where there are certificates, as `trust` has it."""
         self._address = address
-        self._channel = grpc.insecure_channel(address, options=CHANNEL)
-        self._stub = controller_pb2_grpc.ControllerServiceStub(self._channel)
+        self._insecure = trust.insecure
+        self._handshakes = Handshakes(trust.tls)
+        self._lock = threading.Lock()
+        self._line: _Line | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +123,8 @@ class Controller:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._channel.close()
+        if self._line is not None:
+            self._line.channel.close()
 
     def rank(
         self,
@@ -136,8 +155,8 @@ class Controller:
             move=exchange.move_message(question, None),
             best=best,
         )
-        with self._asking() as metadata:
-            said = self._stub.Rank(request, timeout=within_s, metadata=metadata)
+        with self._asking() as (stub, metadata):
+            said = stub.Rank(request, timeout=within_s, metadata=metadata)
         return Ranking(
             name=said.name.name,
             uuid=said.name.uuid,
@@ -168,8 +187,8 @@ class Controller:
         found = controller_pb2.Found()
         answers: list[controller_pb2.HostAnswer] = []
         count = unwatched("", 0)
-        with self._asking() as metadata:
-            call = self._stub.DryRun(request, timeout=within_s, metadata=metadata)
+        with self._asking() as (stub, metadata):
+            call = stub.DryRun(request, timeout=within_s, metadata=metadata)
             for said in call:
                 match said.WhichOneof("said"):
                     case "found":
@@ -197,8 +216,8 @@ class Controller:
         request = controller_pb2.ListHostsRequest(
             labels=labels, timeout=exchange.timeout_message(timeout_s)
         )
-        with self._asking() as metadata:
-            said = self._stub.ListHosts(request, timeout=within_s, metadata=metadata)
+        with self._asking() as (stub, metadata):
+            said = stub.ListHosts(request, timeout=within_s, metadata=metadata)
         return list(map(exchange.host_of, said.hosts))
 
     def watch_hosts(
@@ -208,8 +227,8 @@ class Controller:
 
         For ever, or until you close it (`contextlib.closing`), or until `within_s` has passed.
         """
-        with self._asking() as metadata:
-            call = self._stub.WatchHosts(
+        with self._asking() as (stub, metadata):
+            call = stub.WatchHosts(
                 controller_pb2.WatchHostsRequest(labels=labels),
                 timeout=within_s,
                 metadata=metadata,
@@ -223,8 +242,8 @@ class Controller:
     def checks(self, *, timeout_s: float | None = None, within_s: float | None = None) -> Catalogue:
         """Every check, as the agent lists them that answers first."""
         request = controller_pb2.DescribeChecksRequest(timeout=exchange.timeout_message(timeout_s))
-        with self._asking() as metadata:
-            said = self._stub.DescribeChecks(request, timeout=within_s, metadata=metadata)
+        with self._asking() as (stub, metadata):
+            said = stub.DescribeChecks(request, timeout=within_s, metadata=metadata)
         return exchange.catalogue_of(said)
 
     @property
@@ -232,16 +251,45 @@ class Controller:
         return f"controller at {self._address}"
 
     @contextmanager
-    def _asking(self) -> Iterator[tuple[tuple[str, str], ...]]:
+    def _asking(self) -> Iterator[tuple[Stub, Metadata]]:
         """With what to send beside the request: the id of the question, by which logs name it."""
         about = request_id.current() or request_id.new()
+        line = self._entered()
         try:
-            yield ((request_id.KEY, about),)
+            yield Stub(line.channel), ((request_id.KEY, about),)
         except grpc.RpcError as error:
-            raise _trouble(self._called, error, about) from error
+            secret = line.credentials is not None
+            raise _trouble(self._called, error, about, secret=secret) from error
+        finally:
+            with self._lock:
+                line.calls -= 1
+                if line.calls == 0 and line is not self._line:
+                    line.channel.close()
+
+    def _entered(self) -> _Line:
+        """The line to ask over, a new one where our certificate is new. Leaving is the caller's."""
+        try:
+            credentials = self._handshakes.credentials(self._address, insecure=self._insecure)
+        except BadCertificateError as error:
+            raise ServiceError(f"{self._called}: not asked: {error}") from error
+        with self._lock:
+            old = self._line
+            if old is None or old.credentials is not credentials:
+                self._line = _Line(_channel(self._address, credentials), credentials)
+                if old is not None and old.calls == 0:
+                    old.channel.close()
+            assert self._line is not None, "it was just made"
+            self._line.calls += 1
+            return self._line
 
 
-def _trouble(called: str, error: Any, about: str) -> Exception:
+def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+    if credentials is None:
+        return grpc.insecure_channel(address, options=CHANNEL)
+    return grpc.secure_channel(address, credentials, options=CHANNEL)
+
+
+def _trouble(called: str, error: Any, about: str, *, secret: bool) -> Exception:
     """What a status means, in the words that the same trouble has without a service."""
     reason, fields = _details(error)
     message = error.details() or ""
@@ -258,6 +306,9 @@ def _trouble(called: str, error: Any, about: str) -> Exception:
             return ServiceError(f"{called}: no answer in time")
         case grpc.StatusCode.UNIMPLEMENTED:
             return ServiceError(f"{called}: is none, or one of another version")
+        case grpc.StatusCode.UNAVAILABLE if told := rebuff(message, secret=secret):
+            step = told.next_step.format(who="the controller")
+            return ServiceError(f"{called}: {told.why}. {step}")
         case grpc.StatusCode.UNKNOWN | grpc.StatusCode.INTERNAL as code:
             why = f"{code.name.lower()}: {one_line(message)}"
             return ServiceError(f"{called}: {why} (its log says more: request {about})")

@@ -29,13 +29,13 @@ from virt_preflight.controller.settings import (
     SERVER_VARIABLE,
     address_of,
     read_settings,
-    refused_address,
     wrong_address,
 )
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
 from virt_preflight.controller.words import CheckWords, Colour, FleetWords, ServeWords, ShowWords
 from virt_preflight.treaty import request_id
 from virt_preflight.treaty.logs import LogFormat, log_to_stderr
+from virt_preflight.treaty.tls import LIBVIRTS
 
 # What agents accept of one guest.
 XML_AT_MOST = 10 * 1024 * 1024
@@ -112,14 +112,13 @@ def serve(words: ServeWords, which: FleetWords) -> int:
     )
     if (wrong := wrong_address(settings)) is not None:
         raise MisusedError(f"--listen {wrong}: wanted HOST:PORT or unix:/path")
-    if (refused := refused_address(settings)) is not None:
-        raise CannotRunError(
-            f"{refused} is not loopback: without TLS, which is not there yet, that needs --insecure"
-        )
     if which.hosts is None and which.fleet is None:
         which = replace(which, fleet=given.fleet)
     log_to_stderr(settings.log_format)
-    asyncio.run(service.until_stopped(_fleet(which, "--hosts or --fleet"), settings))
+    known = _fleet(which, "--hosts or --fleet")
+    if known.tls == LIBVIRTS:
+        known = replace(known, tls=settings.tls.of_client())
+    asyncio.run(service.until_stopped(known, settings))
     return Exit.OK
 
 
@@ -193,10 +192,13 @@ def _respondent(which: FleetWords) -> Respondent:
     if len(given) > 1:
         raise MisusedError(f"{' and '.join(f'--{name}' for name in given)} exclude each other")
     server = which.server
-    if server is None and not given and not fleet.is_known(os.environ):
-        server = os.environ.get(SERVER_VARIABLE) or None
+    elsewhere = os.environ.get(SERVER_VARIABLE)
+    if server is None and not given and elsewhere and not fleet.is_known(os.environ):
+        server = elsewhere
     if server is not None:
-        return Service(address=address_of(server), timeout_s=which.timeout_s)
+        return Service(
+            address=address_of(server), timeout_s=which.timeout_s, trust=fleet.trust(os.environ)
+        )
     known = _fleet(which, "--hosts, --fleet or --server")
     return Agents(fleet=known, timeout_s=which.timeout_s)
 

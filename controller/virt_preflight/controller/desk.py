@@ -98,7 +98,7 @@ class Desk:
 async def opened(fleet: Fleet, observer: HostObserver = UNOBSERVED) -> AsyncIterator[Desk]:
     """A desk for that fleet. Its connections end with the block."""
     room = make_room(len(fleet.hosts), fleet.in_flight)
-    async with Agents(room.kept) as agents:
+    async with Agents(room.kept, fleet.tls) as agents:
         yield Desk(fleet=fleet, agents=agents, room=room, observer=observer)
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
+from virt_preflight.treaty.tls import LIBVIRTS, ClientTls
 
 AGENT_PORT = 50551
 FLEET_VARIABLE = "VIRT_PREFLIGHT_FLEET"
@@ -33,6 +34,16 @@ class FleetHost:
     address: str
     # What the operator says of it: rack, zone, what it is for.
     labels: tuple[tuple[str, str], ...] = ()
+    # Spoken to without TLS wherever it is.
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """Which certificates to show and to believe; `insecure`: none, in so many words."""
+
+    tls: ClientTls = LIBVIRTS
+    insecure: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +64,7 @@ class Fleet:
     timeout_s: float = 5.0
     deadline_s: float = 60.0
     in_flight: int = 256
+    tls: ClientTls = LIBVIRTS
 
     def named(self, name: str) -> FleetHost | None:
         """The host of that name, or None."""
@@ -75,9 +87,12 @@ class _Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     address: str | None = None
     labels: dict[str, str] = {}
+    insecure: bool = False
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    insecure: bool = False
+    tls: ClientTls = LIBVIRTS
     uris: _Uris = _Uris()
     defaults: _Defaults = _Defaults()
     host: list[_Host] = []
@@ -94,8 +109,23 @@ def locate(given: str | None, environ: Mapping[str, str], ways: str = "--hosts o
 
 
 def is_known(environ: Mapping[str, str]) -> bool:
-    """Whether there is a fleet file without anybody naming one."""
-    return _found(environ) is not None
+    """Whether there is a fleet file without anybody naming one, and hosts are its matter."""
+    found = _found(environ)
+    if found is None:
+        return False
+    try:
+        return bool(_read(found).host)
+    except CannotRunError:
+        return True  # reading it again will say what is wrong, rather than passing it over
+
+
+def trust(environ: Mapping[str, str]) -> Trust:
+    """As the fleet file has it that is there; without one, libvirt's own certificates."""
+    found = _found(environ)
+    if found is None:
+        return Trust()
+    file = _read(found)
+    return Trust(tls=file.tls, insecure=file.insecure)
 
 
 def _found(environ: Mapping[str, str]) -> Path | None:
@@ -113,6 +143,13 @@ def _places(environ: Mapping[str, str]) -> list[Path]:
 def read(path: Path) -> Fleet:
     """The fleet in a file. Whatever is wrong with it is told with the file and the key."""
     try:
+        return _fleet(_read(path))
+    except ValueError as error:
+        raise CannotRunError(f"{path}: {error}") from error
+
+
+def _read(path: Path) -> _File:
+    try:
         with path.open("rb") as file:
             content = file.read(FLEET_FILE_AT_MOST + 1)
     except OSError as error:
@@ -122,17 +159,20 @@ def read(path: Path) -> Fleet:
             f"{path}: larger than {FLEET_FILE_AT_MOST >> 20} MiB, so hardly a fleet"
         )
     try:
-        return parse(content)
+        return _decoded(content)
     except ValueError as error:
         raise CannotRunError(f"{path}: {error}") from error
 
 
 def parse(content: bytes) -> Fleet:
     """The fleet in the text of a file; ValueError says what is wrong and at which key."""
-    file = _decoded(content)
+    return _fleet(_decoded(content))
+
+
+def _fleet(file: _File) -> Fleet:
     if not file.host:
         raise ValueError("host: no host is listed; write one [[host]] with a name for each")
-    hosts = tuple(_host_at(index, host, file.defaults.port) for index, host in enumerate(file.host))
+    hosts = tuple(_host_at(index, host, file) for index, host in enumerate(file.host))
     _refuse_twins(hosts)
     return Fleet(
         hosts=hosts,
@@ -143,6 +183,7 @@ def parse(content: bytes) -> Fleet:
         timeout_s=file.defaults.timeout_s,
         deadline_s=file.defaults.deadline_s,
         in_flight=file.defaults.in_flight,
+        tls=file.tls,
     )
 
 
@@ -222,19 +263,24 @@ def _with_key_first(message: str) -> str:
     return f"{key}: {what}" if key else what
 
 
-def _host_at(index: int, host: _Host, port: int) -> FleetHost:
+def _host_at(index: int, host: _Host, file: _File) -> FleetHost:
     try:
         name = _name(host.name)
     except ValueError as error:
         raise ValueError(f"host[{index}].name: {error}") from error
     try:
-        address = _address(host.address or name, port)
+        address = _address(host.address or name, file.defaults.port)
     except ValueError as error:
         raise ValueError(f"host[{index}].address: {error}") from error
     for key, value in host.labels.items():
         if not _LABEL_KEY.fullmatch(key) or not value.isprintable():
             raise ValueError(f"host[{index}].labels.{key}: {key}={value} is not a label")
-    return FleetHost(name=name, address=address, labels=tuple(sorted(host.labels.items())))
+    return FleetHost(
+        name=name,
+        address=address,
+        labels=tuple(sorted(host.labels.items())),
+        insecure=file.insecure or host.insecure,
+    )
 
 
 def _host_in_list(entry: str) -> FleetHost:

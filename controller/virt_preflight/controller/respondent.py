@@ -11,7 +11,7 @@ from virt_preflight.controller.asking import Watch
 from virt_preflight.controller.catalogue import Catalogue
 from virt_preflight.controller.desk import Described, Desk, Patience, opened
 from virt_preflight.controller.dryrun import DryRun, conclude
-from virt_preflight.controller.fleet import Fleet, FleetHost, Uris
+from virt_preflight.controller.fleet import Fleet, FleetHost, Trust, Uris
 from virt_preflight.controller.question import Question
 
 T = TypeVar("T")
@@ -81,12 +81,13 @@ class Service:
 
     address: str
     timeout_s: float | None
+    trust: Trust
 
     def dry_run(self, question: Question, watch: Watch) -> DryRun:
         """The whole question about one guest."""
         from virt_preflight.controller.client import Controller
 
-        with Controller(self.address) as controller:
+        with Controller(self.address, self.trust) as controller:
             timed = _timed(
                 lambda: controller.dry_run(question, timeout_s=self.timeout_s, watch=watch)
             )
@@ -99,14 +100,14 @@ class Service:
         """The fleet, and what each host says of itself."""
         from virt_preflight.controller.client import Controller
 
-        with Controller(self.address) as controller:
+        with Controller(self.address, self.trust) as controller:
             return _timed(lambda: controller.hosts(timeout_s=self.timeout_s))
 
     def checks(self) -> Catalogue:
         """Every check."""
         from virt_preflight.controller.client import Controller
 
-        with Controller(self.address) as controller:
+        with Controller(self.address, self.trust) as controller:
             return controller.checks(timeout_s=self.timeout_s)
 
 

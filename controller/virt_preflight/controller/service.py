@@ -4,13 +4,11 @@ import asyncio
 import logging
 import re
 import signal
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -38,6 +36,8 @@ from virt_preflight.controller.trouble import (
 from virt_preflight.controller.turnstile import TooManyError, Turnstile
 from virt_preflight.controller.watching import HostWatch
 from virt_preflight.treaty.calls import Calls, Unobserved
+from virt_preflight.treaty.certificates import BadCertificateError
+from virt_preflight.treaty.listening import CannotListenError, listen, listening
 from virt_preflight.v1 import controller_pb2, controller_pb2_grpc
 
 if TYPE_CHECKING:
@@ -379,8 +379,10 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[grpc.aio.Ser
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
         names = (exchange.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-        for address in settings.listen:
-            _listen(server, address)
+        try:
+            listen(server, listening(settings.listen, settings.tls, insecure=settings.insecure))
+        except (BadCertificateError, CannotListenError) as error:
+            raise CannotRunError(str(error)) from error
         await server.start()
         for name in ("", exchange.SERVICE):
             await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -402,39 +404,3 @@ async def until_stopped(fleet: Fleet, settings: Settings) -> None:
         where = ", ".join(settings.listen)
         logging.info("%d hosts, answers at %s", len(fleet.hosts), where)
         await stopped.wait()
-
-
-def _listen(server: grpc.aio.Server, address: str) -> None:
-    if address.startswith("unix:") and _answers(address.removeprefix("unix:")):
-        # gRPC would take the socket away from whoever listens there.
-        raise CannotRunError(f"cannot listen at {address}: somebody does already")
-    try:
-        server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise CannotRunError(f"cannot listen at {address}: {_why_not(address)}") from error
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as trying:
-        try:
-            trying.connect(path)
-        except OSError:
-            return False
-    return True
-
-
-def _why_not(address: str) -> str:
-    """gRPC does not say; the kernel does when it is asked the same."""
-    if address.startswith("unix:"):
-        folder = Path(address.removeprefix("unix:")).parent
-        return "no socket can be made there" if folder.is_dir() else f"no directory {folder}"
-    host, _, port = address.rpartition(":")
-    try:
-        for family, kind, _, _, where in socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM
-        ):
-            with socket.socket(family, kind) as trying:
-                trying.bind(where)
-    except OSError as error:
-        return (error.strerror or str(error)).lower()
-    return "the port is in use"

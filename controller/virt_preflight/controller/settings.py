@@ -1,6 +1,5 @@
 """controller.toml: where to listen, which fleet, and how much may be asked at once."""
 
-import ipaddress
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +9,7 @@ import msgspec
 
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
 from virt_preflight.treaty.logs import LogFormat
+from virt_preflight.treaty.tls import Tls
 
 SYSTEM_FILE = Path("/etc/virt-preflight/controller.toml")
 CONTROLLER_PORT = 50552
@@ -45,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_format: LogFormat = LogFormat.TEXT
     # HOST:PORT where Prometheus asks; empty: nowhere.
     metrics: str = ""
+    tls: Tls = Tls()
     limits: Limits = Limits()
 
 
@@ -82,26 +83,6 @@ def parse(content: bytes) -> Settings:
         return msgspec.convert(tables, Settings)
     except msgspec.ValidationError as error:
         raise ValueError(_placed(text, str(error))) from error
-
-
-def refused_address(settings: Settings) -> str | None:
-    """The first address that needs `insecure` and has it not."""
-    if settings.insecure:
-        return None
-    return next((at for at in settings.listen if not is_local(at)), None)
-
-
-def is_local(address: str) -> bool:
-    """Whether only this machine can reach it."""
-    if address.startswith("unix:"):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def wrong_address(settings: Settings) -> str | None:
