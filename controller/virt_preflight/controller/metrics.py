@@ -112,8 +112,10 @@ class Metrics(CallMetrics):
             ("check",),
             registry=registry,
         )
-        for kind in (*(kind for _, kind in KINDS), UNUSABLE):
-            self._answers.labels(kind)
+        # To look one up by its labels costs more than to count, and each host's answer is counted.
+        kinds = (*(kind for _, kind in KINDS), UNUSABLE)
+        self._answers_by_kind = {kind: self._answers.labels(kind) for kind in kinds}
+        self._answer_s_by_method: dict[str, Histogram] = {}
         for depth in Depth:
             for verdict in Verdict:
                 self._guests.labels(depth.value, verdict.name)
@@ -125,12 +127,16 @@ class Metrics(CallMetrics):
 
     def took(self, method: str, seconds: float) -> None:
         """See HostObserver."""
-        self._answer_s.labels(method.rpartition("/")[2]).observe(seconds)
+        took = self._answer_s_by_method.get(method)
+        if took is None:
+            name = method.rpartition("/")[2]
+            took = self._answer_s_by_method[method] = self._answer_s.labels(name)
+        took.observe(seconds)
 
     def answered(self, answer: Heard[Any] | Silent) -> None:
         """See HostObserver."""
         kind = next((kind for form, kind in KINDS if isinstance(answer, form)), UNUSABLE)
-        self._answers.labels(kind).inc()
+        self._answers_by_kind[kind].inc()
         before = self._last.get(answer.host)
         heard_at_s = before.heard_at_s if before else None
         age_s = before.facts_age_s if before else None
