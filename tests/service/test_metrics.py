@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.controller.fakes import FakeAgent, running
@@ -26,7 +27,8 @@ from tests.controller.samples import (
 )
 from tests.replayed import RECORDINGS
 from tests.service.controllers import PROGRAM, controller, until
-from tests.treaty.test_exposition import free_address, scrape
+from tests.treaty.pki import SOON, issue
+from tests.treaty.test_exposition import client_context, free_address, handshake, scrape
 from virt_preflight.controller.client import BusyError, Controller
 from virt_preflight.controller.metrics import CHECKS_AT_MOST, Metrics
 from virt_preflight.controller.settings import Limits
@@ -263,6 +265,27 @@ def test_hosts_that_left_the_fleet_are_forgotten() -> None:
     assert metrics.registry.get_sample_value(silent, labels) is None
 
 
+def test_with_tls_metrics_say_when_the_certificate_ends(tmp_path: Path) -> None:
+    ca, listen, address = trustme.CA(), free_address(), free_address()
+    files = issue(tmp_path, ca, "127.0.0.1", not_after=SOON)
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        f'listen = ["{listen}"]\nmetrics = "{address}"\n[tls]\nca = "{files.ca}"\n'
+        f'cert = "{files.cert}"\nkey = "{files.key}"\nloopback = true\n'
+    )
+    command = [str(AGENT), "replay", str(RECORDINGS / "h2"), "--config", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stderr is not None
+            assert b"answers at" in process.stderr.readline()
+            text = handshake(address, client_context(ca, ca))
+        finally:
+            process.terminate()
+    name = "virt_preflight_agent_certificate_expiry_timestamp_seconds"
+    (told,) = [line for line in text.splitlines() if line.startswith(name)]
+    assert abs(float(told.removeprefix(name)) - SOON.timestamp()) < 2
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -275,9 +298,10 @@ def test_a_port_that_is_taken_is_one_line_and_the_program_ends(command: list[str
     from prometheus_client import CollectorRegistry
 
     from virt_preflight.treaty.exposition import exposed
+    from virt_preflight.treaty.tls import Tls
 
     address = free_address()
-    with exposed(CollectorRegistry(), address, insecure=False):
+    with exposed(CollectorRegistry(), address, Tls(), insecure=False):
         ended = subprocess.run(
             [*command, "--metrics", address],
             capture_output=True,

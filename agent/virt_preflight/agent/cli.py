@@ -228,7 +228,12 @@ def _answer_for(
             metrics.of_facts(store.ages_s)
             try:
                 ending.enter_context(
-                    exposed(metrics.registry, settings.metrics, insecure=settings.insecure)
+                    exposed(
+                        metrics.registry,
+                        settings.metrics,
+                        settings.tls,
+                        insecure=settings.insecure,
+                    )
                 )
             except CannotExpose as error:
                 raise Stop(str(error)) from None
@@ -255,6 +260,8 @@ async def _until_stopped(
     )
     try:
         how = listening(settings.listen, settings.tls, insecure=settings.insecure)
+        if metrics is not None and (identity := how.identity) is not None:
+            metrics.of_certificate(lambda: identity.ends)
         server = await serve(servicer, how, metrics)
     except (BadCertificateError, CannotListenError) as error:
         raise Stop(str(error)) from None

@@ -332,7 +332,7 @@ def _exposed(metrics: "Metrics", desk: Desk, settings: Settings) -> Iterator[Non
 
     metrics.of_fleet(lambda: desk.fleet.hosts)
     try:
-        with exposed(metrics.registry, settings.metrics, insecure=settings.insecure):
+        with exposed(metrics.registry, settings.metrics, settings.tls, insecure=settings.insecure):
             yield
     except CannotExpose as error:
         raise CannotRunError(str(error)) from None
@@ -380,7 +380,10 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[grpc.aio.Ser
         names = (exchange.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         try:
-            listen(server, listening(settings.listen, settings.tls, insecure=settings.insecure))
+            how = listening(settings.listen, settings.tls, insecure=settings.insecure)
+            if metrics is not None and (identity := how.identity) is not None:
+                metrics.of_certificate(lambda: identity.ends)
+            listen(server, how)
         except (BadCertificateError, CannotListenError) as error:
             raise CannotRunError(str(error)) from error
         await server.start()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 # From what is known a question is answered in a few ms; a rehearsal takes seconds.
@@ -12,6 +15,7 @@ class CallMetrics:
     """Implements CallObserver."""
 
     def __init__(self, prefix: str, version: str) -> None:
+        self._prefix = prefix
         self.registry = registry = CollectorRegistry()
         ProcessCollector(namespace=prefix, registry=registry)
         built = Gauge(f"{prefix}_build_info", "Always 1.", ("version",), registry=registry)
@@ -35,6 +39,15 @@ class CallMetrics:
             ("method",),
             registry=registry,
         )
+
+    def of_certificate(self, ends: Callable[[], datetime]) -> None:
+        """From here on also when the certificate that this side answers with runs out."""
+        gauge = Gauge(
+            f"{self._prefix}_certificate_expiry_timestamp_seconds",
+            "When the certificate in use runs out.",
+            registry=self.registry,
+        )
+        gauge.set_function(lambda: ends().timestamp())
 
     def began(self, method: str) -> None:
         """See CallObserver."""

@@ -5,9 +5,9 @@ Nothing imports this module where no metrics are wanted.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +16,10 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import MetricsHandler
+
+from virt_preflight.treaty.certificates import BadCertificateError, Files, load
+from virt_preflight.treaty.listening import CannotListenError, listening
+from virt_preflight.treaty.tls import Tls, server_files
 
 PATH = "/metrics"
 # Prometheus asks one at a time; more than this are strangers, and each would hold a thread.
@@ -39,24 +43,22 @@ def part(address: str) -> tuple[str, int]:
     return found["six"] or found["host"], int(found["port"])
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 @contextmanager
-def exposed(registry: CollectorRegistry, address: str, *, insecure: bool) -> Iterator[None]:
-    """Answers there, in threads of its own, while the block lasts. Raises CannotExpose."""
+def exposed(
+    registry: CollectorRegistry, address: str, tls: Tls, *, insecure: bool
+) -> Iterator[None]:
+    """Answers there, in threads of its own, while the block lasts. Raises CannotExpose.
+
+    By mutual TLS where the same address would be for gRPC; whoever has a certificate may read.
+    """
     host, port = part(address)
-    if not insecure and not is_loopback(host):
-        raise CannotExpose(f"metrics at {address}: is not loopback, that needs --insecure")
     try:
-        server = _Server(host, port, registry)
+        how = listening((address,), tls, insecure=insecure)
+        handshakes = _Handshakes(server_files(tls)) if how.secure else None
+    except (BadCertificateError, CannotListenError) as error:
+        raise CannotExpose(f"metrics: {error}") from None
+    try:
+        server = _Server(host, port, registry, handshakes)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise CannotExpose(f"metrics at {address}: {why}") from None
@@ -68,6 +70,38 @@ def exposed(registry: CollectorRegistry, address: str, *, insecure: bool) -> Ite
         server.shutdown()
         server.server_close()
         thread.join(WITHIN_S)
+
+
+class _Handshakes:
+    """With the certificate that the files hold by then, or the last that was of use."""
+
+    def __init__(self, files: Files) -> None:
+        """Raises BadCertificateError."""
+        self._files = files
+        self._state = files.state()
+        self._context = _context(files)
+
+    def around(self, request: socket.socket) -> ssl.SSLSocket:
+        """The connection, not yet shaken hands on."""
+        if (state := self._files.state()) != self._state:
+            self._state = state
+            # gRPC's side logs why, when it looks.
+            with suppress(BadCertificateError):
+                self._context = _context(self._files)
+        return self._context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+
+
+def _context(files: Files) -> ssl.SSLContext:
+    load(files)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_cert_chain(files.cert, files.key)
+        context.load_verify_locations(files.ca)
+    except (OSError, ssl.SSLError) as error:
+        raise BadCertificateError(f"{files.cert}: {error}") from None
+    return context
 
 
 class _Handler(MetricsHandler):
@@ -92,7 +126,10 @@ class _Server(ThreadingHTTPServer):
     # Who is still asking at the end is left to himself.
     block_on_close = False
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, host: str, port: int, registry: CollectorRegistry, handshakes: _Handshakes | None
+    ) -> None:
+        self._handshakes = handshakes
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self.address_family = family
         self._room = threading.BoundedSemaphore(AT_ONCE)
@@ -104,6 +141,18 @@ class _Server(ThreadingHTTPServer):
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
+    def get_request(self) -> tuple[Any, Any]:
+        """The handshake waits for the request's own thread: a silent caller holds up nobody."""
+        request, address = super().get_request()
+        request.settimeout(WITHIN_S)
+        if self._handshakes is None:
+            return request, address
+        try:
+            return self._handshakes.around(request), address
+        except OSError:
+            request.close()
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Where nobody more fits in, he is sent away at once."""
