@@ -7,7 +7,7 @@ LAB := $(BIN)/python -m tests.lab
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lab-up lab-down lab-score lab-table recordings format generate constraints wheels debs clean
+.PHONY: help demo test lint bench lab-up lab-down lab-score lab-table recordings format generate published constraints wheels debs clean
 
 help:
 	@echo 'make demo       show the main job: real libvirt hosts as root, recorded ones otherwise'
@@ -21,6 +21,7 @@ help:
 	@echo 'make wheels     the distributions to install on hosts, in dist/'
 	@echo 'make debs       Debian packages of both for bookworm and trixie, in dist/'
 	@echo 'make constraints  pin the newest versions of everything'
+	@echo 'make published  what the treaty is held against from now on (after a release)'
 	@echo 'make generate   write the generated files anew: protobuf code, agent/CHECKS.md'
 
 $(READY): pyproject.toml proto/pyproject.toml agent/pyproject.toml controller/pyproject.toml constraints.txt deploy/setup.sh
@@ -61,6 +62,9 @@ format: $(READY)
 generate: $(READY)
 	$(BIN)/python proto/generate.py
 	$(BIN)/python -m virt_preflight.agent.checks_page > agent/CHECKS.md
+
+published: $(READY)
+	$(BIN)/buf build proto --exclude-source-info --output proto/published.binpb
 
 constraints: $(READY)
 	@mkdir -p build
