@@ -28,6 +28,7 @@ class FakeSource:
     images_alone: Mapping[str, str | SourceError] = field(default_factory=dict)
     users: Mapping[str, User] = field(default_factory=dict)
     reaches: Mapping[tuple[str, int], SourceError | None] = field(default_factory=dict)
+    addresses: Mapping[str, tuple[str, ...] | SourceError] = field(default_factory=dict)
     programs: Mapping[str, str] = field(default_factory=dict)
     bindables: Mapping[tuple[str, int], bool] = field(default_factory=dict)
     switches: str | SourceError = field(default_factory=lambda: Absent("no Open vSwitch"))
@@ -72,6 +73,9 @@ class FakeSource:
 
     def reach(self, host: str, port: int) -> None:
         return given(self.reaches.get((host, port), Unreadable(host)))
+
+    def resolve(self, name: str) -> tuple[str, ...]:
+        return given(self.addresses.get(name, Absent(f"{name}: Name or service not known")))
 
     def program(self, name: str) -> str:
         return given(self.programs.get(name, Absent(name)))

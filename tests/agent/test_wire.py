@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from virt_preflight.agent.origin import FileIdentity, GuestOrigin
+from virt_preflight.agent.origin import FileIdentity, GuestOrigin, Lookup
 from virt_preflight.agent.wire import origin, origin_message
 
 
@@ -23,6 +23,7 @@ def test_what_the_source_says_arrives_as_it_was_said() -> None:
         stored_xml=b"<domain/>",
         pci_ids_by_address={"0000:3b:00.0": "8086:154c"},
         begin_cookie=b"<qemu-migration/>",
+        lookup_by_name={"h2": Lookup(), "h3": Lookup(fault="no"), "h4": Lookup(doubt="late")},
         unlearned={"HostCpu": "hung"},
     )
     assert origin(origin_message(told)) == told

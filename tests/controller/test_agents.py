@@ -14,6 +14,7 @@ from virt_preflight.controller.agents import ANSWER_AT_MOST, Agents
 from virt_preflight.controller.answers import (
     Domain,
     Heard,
+    Listed,
     Objection,
     Refused,
     Silent,
@@ -23,7 +24,7 @@ from virt_preflight.controller.fleet import FleetHost
 from virt_preflight.controller.wire import Call
 from virt_preflight.v1 import agent_pb2
 
-Answer = Heard[tuple[Domain, ...]] | Silent
+Answer = Heard[Listed] | Silent
 
 
 def ask(address: str, *, within_s: float = 5) -> Answer:
@@ -52,7 +53,8 @@ def why(answer: Answer) -> str:
 
 def test_an_answer_is_heard() -> None:
     assert answer_to(domain()) == Heard(
-        host="h1", said=(Domain(name="db1", uuid=UUID, active=True),)
+        host="h1",
+        said=Listed(domains=(Domain(name="db1", uuid=UUID, active=True),), migration_host=""),
     )
 
 
@@ -64,7 +66,9 @@ def test_the_question_goes_out_as_it_was_packed() -> None:
 
 
 def test_a_host_that_says_it_has_no_such_guest_has_answered() -> None:
-    assert answer_to(Fails(grpc.StatusCode.NOT_FOUND)) == Heard(host="h1", said=())
+    assert answer_to(Fails(grpc.StatusCode.NOT_FOUND)) == Heard(
+        host="h1", said=Listed(domains=(), migration_host="")
+    )
 
 
 def test_elsewhere_not_found_is_no_answer() -> None:
@@ -175,7 +179,7 @@ def connections_for(*, times: int, at_most: int) -> int:
     agent = FakeAgent("h1", {"ListDomains": NO_DOMAINS})
     with running(agent) as fleet:
         answers = asyncio.run(ask_times(times, fleet.tcp_addresses["h1"], at_most=at_most))
-    assert answers == [Heard(host="h1", said=())] * times
+    assert answers == [Heard(host="h1", said=Listed(domains=(), migration_host=""))] * times
     return len(set(agent.callers))
 
 
@@ -194,7 +198,7 @@ def test_a_host_that_was_not_reached_is_tried_anew_by_the_next_question() -> Non
         )
     assert isinstance(answers[0], Unreached)
     assert answers[0].why == "no such socket"
-    assert answers[1] == Heard(host="h1", said=())
+    assert answers[1] == Heard(host="h1", said=Listed(domains=(), migration_host=""))
 
 
 async def _ask_before_and_after(there: Path) -> list[Answer]:

@@ -16,7 +16,7 @@ from tests.controller.samples import UUID, domain
 from tests.treaty.pki import PAST, issue
 from virt_preflight.controller import wire
 from virt_preflight.controller.agents import Agents
-from virt_preflight.controller.answers import Domain, Heard, Silent, Unreached
+from virt_preflight.controller.answers import Domain, Heard, Listed, Silent, Unreached
 from virt_preflight.controller.fleet import FleetHost
 from virt_preflight.treaty import certificates
 from virt_preflight.treaty.certificates import Files
@@ -24,8 +24,11 @@ from virt_preflight.treaty.identities import ServerIdentity
 from virt_preflight.treaty.tls import ClientTls
 from virt_preflight.v1 import agent_pb2
 
-Answer = Heard[tuple[Domain, ...]] | Silent
-HEARD = Heard(host="h1", said=(Domain(name="db1", uuid=UUID, active=True),))
+Answer = Heard[Listed] | Silent
+HEARD = Heard(
+    host="h1",
+    said=Listed(domains=(Domain(name="db1", uuid=UUID, active=True),), migration_host=""),
+)
 
 
 @pytest.fixture(name="ca", scope="module")

@@ -105,10 +105,35 @@ def test_only_the_destinations_named_are_asked_in_the_order_named() -> None:
     assert fleet["h3"].requests("PrepareDryRun") == []
 
 
-def test_with_from_nobody_else_is_asked_for_the_guest() -> None:
+def test_with_from_a_guest_of_that_name_elsewhere_does_not_count() -> None:
     with running(source(), source("h2", PrepareDryRun=prepared(wire_report()))) as fleet:
-        asked = ask(fleet, replace(DB1, from_host="h1"))
-    assert (asked.source, fleet["h2"].requests("ListDomains")) == ("h1", [])
+        assert ask(fleet, replace(DB1, from_host="h1")).source == "h1"
+
+
+def test_the_source_is_asked_whether_it_knows_what_destinations_call_themselves() -> None:
+    third = destination("h3", ListDomains=agent_pb2.ListDomainsResponse(migration_host="c.example"))
+    for question in (DB1, replace(DB1, from_host="h1")):
+        second = destination(
+            "h2", ListDomains=agent_pb2.ListDomainsResponse(migration_host="b.example")
+        )
+        with running(source(), second, third) as fleet:
+            ask(fleet, replace(question, to_hosts=("h2",)))
+        (request,) = fleet["h1"].requests("BeginDryRun")
+        assert agent_pb2.BeginDryRunRequest.FromString(request).migration_hosts == ["b.example"]
+
+
+def test_with_an_address_from_the_user_nobody_has_to_say_what_it_is_called() -> None:
+    given = replace(DB1, from_host="h1", options=MigrationOptions(migrateuri="tcp://h2"))
+    with running(source(), destination("h2")) as fleet:
+        ask(fleet, given)
+        assert fleet["h2"].requests("ListDomains") == []
+
+
+def test_a_destination_that_does_not_say_what_it_is_called_is_not_in_the_list() -> None:
+    with running(source(), destination("h2", ListDomains=Hangs()), destination("h3")) as fleet:
+        ask(fleet)
+    (request,) = fleet["h1"].requests("BeginDryRun")
+    assert agent_pb2.BeginDryRunRequest.FromString(request).migration_hosts == []
 
 
 def test_a_guest_that_seems_to_run_twice_needs_from() -> None:

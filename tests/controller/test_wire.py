@@ -191,7 +191,7 @@ def test_a_paused_guest_is_there_and_one_shut_off_is_not(
     state: "agent_pb2.DomainState.ValueType", active: bool
 ) -> None:
     call = wire.list_domains("db1")
-    assert call.read(domain(state).SerializeToString()) == (
+    assert call.read(domain(state).SerializeToString()).domains == (
         Domain(name="db1", uuid=UUID, active=active),
     )
 
@@ -199,7 +199,7 @@ def test_a_paused_guest_is_there_and_one_shut_off_is_not(
 def test_a_guest_in_an_odd_state_is_there_if_it_has_an_id() -> None:
     crashed = agent_pb2.Domain(name="db1", id=3, state=agent_pb2.DOMAIN_STATE_OTHER)
     answer = agent_pb2.ListDomainsResponse(domains=[crashed]).SerializeToString()
-    assert wire.list_domains("db1").read(answer)[0].active
+    assert wire.list_domains("db1").read(answer).domains[0].active
 
 
 def test_a_host_s_versions_are_read_as_people_write_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from virt_preflight.agent.families.hostdevs import pci_ids_by_address
 from virt_preflight.agent.families.tenants import HostIdentity
 from virt_preflight.agent.families.versions import HostVersions
 from virt_preflight.agent.hearing import Hearings
+from virt_preflight.agent.lookups import look_up
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.policy import Policy
@@ -50,6 +52,7 @@ def departure(
     policy: Policy,
     options: MigrationOptions,
     asked: Asked,
+    migration_hosts: Sequence[str] = (),
 ) -> Departure:
     """Of the guest with that name, id or UUID. Raises NoSuchDomain, SourceError, BadXml."""
     found = matching(residents(store.source), wanted)
@@ -68,6 +71,7 @@ def departure(
         origin=replace(
             with_stored(origin_of(question, host), store.source, found[0].uuid, options),
             begin_cookie=begun.cookie if begun else b"",
+            lookup_by_name=look_up(store.source, migration_hosts),
         ),
     )
 

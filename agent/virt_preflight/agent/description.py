@@ -12,8 +12,10 @@ import msgspec
 from virt_preflight.agent.claims import capacity_of
 from virt_preflight.agent.fact import Kind, Pace, Unknown
 from virt_preflight.agent.factstore import FactStore, Question
+from virt_preflight.agent.families.daemon import QemuConf
 from virt_preflight.agent.families.pinning import HostCpus
 from virt_preflight.agent.families.tenants import HostIdentity, HostTenants
+from virt_preflight.agent.families.transport import own_name
 from virt_preflight.agent.families.versions import HostVersions
 from virt_preflight.agent.policy import Policy
 from virt_preflight.agent.report import Capacity
@@ -38,6 +40,20 @@ class HostDescription:
     architecture: str
     cpus_online: int
     unlearned: Mapping[str, str]
+
+
+def migration_host(store: FactStore, policy: Policy) -> str:
+    """What a source would be told to connect to; empty when that is not known.
+
+    The host's name is asked for anew: one that was changed must not be looked up as it was.
+    """
+    conf = store.question({Policy: policy}).value(QemuConf)
+    if not isinstance(conf, QemuConf):
+        return ""
+    try:
+        return own_name(store.source.libvirt("hostname").strip(), conf)
+    except SourceError:
+        return ""
 
 
 def describe(store: FactStore, *, host: str, policy: Policy) -> HostDescription:

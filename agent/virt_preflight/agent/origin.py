@@ -21,6 +21,17 @@ class FileIdentity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """What the source finds under a name: with neither of these, another host.
+
+    `fault` is a sure answer, `doubt` the reason for none.
+    """
+
+    fault: str = ""
+    doubt: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuestOrigin:
     """Facts of the source. What it could not tell is absent: None, or not in the mapping.
 
@@ -52,6 +63,8 @@ class GuestOrigin:
     stored_xml: bytes = b""
     # Beside the domain XML of libvirt's Begin phase; empty when that was not asked or refused.
     begin_cookie: bytes = b""
+    # By the names that destinations have for themselves; None: the source was not asked to look.
+    lookup_by_name: Mapping[str, Lookup] | None = None
     # Why something is absent, by the name of the fact.
     unlearned: Mapping[str, str] = field(default_factory=dict)
 

@@ -28,7 +28,7 @@ from virt_preflight.agent.asks.attendance import (
 from virt_preflight.agent.asks.rehearsal import impossible, rehearse
 from virt_preflight.agent.catalogue import unknown_names
 from virt_preflight.agent.departure import departure
-from virt_preflight.agent.description import describe
+from virt_preflight.agent.description import describe, migration_host
 from virt_preflight.agent.domain import Domain, arriving, read_domain
 from virt_preflight.agent.dryrun import Asked, dry_run, given
 from virt_preflight.agent.factstore import FactStore
@@ -223,6 +223,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             policy=self.policy,
             options=wire.options(request.options),
             asked=self._asked(request.questions),
+            migration_hosts=request.migration_hosts,
         )
         self.reported(found.report)
         return agent_pb2.BeginDryRunResponse(
@@ -274,7 +275,10 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         domains = residents(self.store.source)
         if request.domain:
             domains = matching(domains, request.domain)
-        return agent_pb2.ListDomainsResponse(domains=[wire.domain(one) for one in domains])
+        return agent_pb2.ListDomainsResponse(
+            domains=[wire.domain(one) for one in domains],
+            migration_host=migration_host(self.store, self.policy),
+        )
 
     def _describe(self) -> agent_pb2.DescribeHostResponse:
         found = describe(self.store, host=self.host, policy=self.policy)

@@ -14,7 +14,7 @@ from virt_preflight.agent.description import HostDescription
 from virt_preflight.agent.dryrun import Asked
 from virt_preflight.agent.hearing import Hearing, Said
 from virt_preflight.agent.options import MigrationOptions
-from virt_preflight.agent.origin import FileIdentity, GuestOrigin
+from virt_preflight.agent.origin import FileIdentity, GuestOrigin, Lookup
 from virt_preflight.agent.report import (
     Capacity,
     Claims,
@@ -140,6 +140,11 @@ def origin(message: guest_pb2.GuestOrigin) -> GuestOrigin:
         lock_manager=message.lock_manager,
         stored_xml=message.stored_xml,
         begin_cookie=message.begin_cookie,
+        lookup_by_name={
+            one.name: Lookup(fault=one.fault, doubt=one.doubt) for one in message.lookups.names
+        }
+        if message.HasField("lookups")
+        else None,
         unlearned={left.fact: left.why for left in message.unlearned},
     )
 
@@ -165,6 +170,12 @@ def origin_message(found: GuestOrigin) -> guest_pb2.GuestOrigin:
         message.host_model.model = found.host_model_name or ""
         message.host_model.vendor = found.host_model_vendor or ""
         message.host_model.features.extend(sorted(found.host_model_features))
+    if found.lookup_by_name is not None:
+        message.lookups.SetInParent()
+        message.lookups.names.extend(
+            guest_pb2.NameLookup(name=name, fault=one.fault, doubt=one.doubt)
+            for name, one in found.lookup_by_name.items()
+        )
     return message
 
 

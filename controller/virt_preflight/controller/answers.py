@@ -122,6 +122,15 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """What a host says when a guest is looked for."""
+
+    domains: tuple[Domain, ...]
+    # What a source would be told to connect to; empty: it is not known, or not told.
+    migration_host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
     """What the source says: its own report, and the guest as destinations need to see it.
 

@@ -16,6 +16,7 @@ from virt_preflight.controller.answers import (
     Domain,
     Heard,
     Late,
+    Listed,
     Objection,
     Refused,
     Report,
@@ -203,15 +204,18 @@ async def _refuse_unknown_checks(question: Question, asker: Asker) -> None:
 
 async def _ask_about_guest(question: Question, name: str, asker: Asker) -> Asked:
     hosts = _where_to_look(question, asker.fleet)
+    others = _to_be_named(question, asker.fleet, hosts)
     look = asker.sharing(TO_LOOK)
-    answers = await look.all(f"looking for {name}", hosts, wire.list_domains(name), look.brisk)
+    call = wire.list_domains(name)
+    heard = await look.all(f"looking for {name}", (*hosts, *others), call, look.brisk)
+    answers = heard[: len(hosts)]
     _refuse_together(answers, question)
     silent = [answer for answer in answers if isinstance(answer, Silent)]
     if len(silent) == len(answers):
         return _nobody_answered(question, name, silent, asker.fleet)
     home = choose_home(name, hosts, answers, question)
     destinations = _destinations(question, asker.fleet, home.host)
-    begun = await _begin(question, home, asker)
+    begun = await _begin(question, home, asker, _names_of(destinations, heard))
     if isinstance(begun, Silent):
         return _source_did_not_say(home, begun, destinations)
     found = Found(
@@ -225,7 +229,7 @@ async def _ask_about_guest(question: Question, name: str, asker: Asker) -> Asked
     if question.questions.depth is Depth.REHEARSAL:
         asker = replace(asker, pace=asker.sharing(TO_REHEARSE).in_time(asker.pace))
     # Whoever waits for a dead host should wait once: those are not asked again in this run.
-    late = {one.host: one for one in silent if isinstance(one, Late)}
+    late = {one.host: one for one in heard if isinstance(one, Late)}
     return Asked(
         name=found.name,
         uuid=found.uuid,
@@ -238,6 +242,33 @@ async def _ask_about_guest(question: Question, name: str, asker: Asker) -> Asked
 def _where_to_look(question: Question, fleet: Fleet) -> tuple[FleetHost, ...]:
     named = fleet.named(question.from_host) if question.from_host else None
     return fleet.hosts if named is None else (named,)
+
+
+def _to_be_named(
+    question: Question, fleet: Fleet, asked: Sequence[FleetHost]
+) -> tuple[FleetHost, ...]:
+    """Destinations that are not looked at for the guest, and have to say what they call themselves.
+
+    The source will be told to connect to that name, and is asked whether it knows it.
+    """
+    options = question.options
+    if options.migrateuri or options.tunnelled or options.offline:
+        return ()
+    wanted = [
+        host for host in fleet.hosts if host.name in question.to_hosts or not question.to_hosts
+    ]
+    return tuple(host for host in selected(wanted, question.labels) if host not in asked)
+
+
+def _names_of(
+    destinations: Sequence[FleetHost], answers: Sequence[Heard[Listed] | Silent]
+) -> list[str]:
+    names = {host.name for host in destinations}
+    return [
+        answer.said.migration_host
+        for answer in answers
+        if isinstance(answer, Heard) and answer.host in names and answer.said.migration_host
+    ]
 
 
 def _nobody_answered(
@@ -292,7 +323,7 @@ async def _ask_about_file(question: Question, file: GuestFile, asker: Asker) -> 
 def choose_home(
     name: str,
     hosts: Sequence[FleetHost],
-    answers: Sequence[Heard[tuple[Domain, ...]] | Silent],
+    answers: Sequence[Heard[Listed] | Silent],
     question: Question,
 ) -> Home:
     """The one host that the guest would leave, or why there is no such host."""
@@ -300,7 +331,7 @@ def choose_home(
         Home(host=host, domain=domain)
         for host, answer in zip(hosts, answers, strict=True)
         if isinstance(answer, Heard)
-        for domain in answer.said
+        for domain in answer.said.domains
     ]
     if not homes:
         silent = [answer for answer in answers if isinstance(answer, Silent)]
@@ -370,10 +401,12 @@ def _refuse_another(desturi: str, destination: FleetHost, fleet: Fleet) -> None:
         )
 
 
-async def _begin(question: Question, home: Home, asker: Asker) -> Heard[Begun] | Silent:
+async def _begin(
+    question: Question, home: Home, asker: Asker, names: Sequence[str]
+) -> Heard[Begun] | Silent:
     # By UUID, so that a name or an id that changes hands meanwhile cannot change the guest.
     domain = home.domain.uuid or home.domain.name
-    call = wire.begin(domain, question.options, question.questions)
+    call = wire.begin(domain, question.options, question.questions, names)
     begin = asker.sharing(TO_BEGIN)
     answers = await begin.all(f"asking {home.host.name}", [home.host], call)
     _refuse_together(answers, question)

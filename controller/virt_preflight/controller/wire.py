@@ -20,6 +20,7 @@ from virt_preflight.controller.answers import (
     Domain,
     Finding,
     HostDescription,
+    Listed,
     Phase,
     Report,
     Severity,
@@ -85,18 +86,29 @@ class Call(Generic[T]):
     absent: T | None = None
 
 
-def list_domains(domain: str) -> Call[tuple[Domain, ...]]:
-    """Ask which guests of that name, id or UUID the host has."""
+def list_domains(domain: str) -> Call[Listed]:
+    """Ask which guests of that name, id or UUID the host has, and what it calls itself."""
 
-    def read(answer: bytes) -> tuple[Domain, ...]:
-        return tuple(map(_domain, _parsed(agent_pb2.ListDomainsResponse, answer).domains))
+    def read(answer: bytes) -> Listed:
+        response = _parsed(agent_pb2.ListDomainsResponse, answer)
+        domains = tuple(map(_domain, response.domains))
+        return Listed(domains=domains, migration_host=response.migration_host)
 
     request = agent_pb2.ListDomainsRequest(domain=domain)
-    return Call(method=_path("ListDomains"), request=_packed(request), read=read, absent=())
+    nothing = Listed(domains=(), migration_host="")
+    return Call(method=_path("ListDomains"), request=_packed(request), read=read, absent=nothing)
 
 
-def begin(domain: str, options: MigrationOptions, questions: Questions) -> Call[Begun]:
-    """Ask the source whether the guest may leave, and what a destination needs to know of it."""
+def begin(
+    domain: str,
+    options: MigrationOptions,
+    questions: Questions,
+    migration_hosts: Iterable[str] = (),
+) -> Call[Begun]:
+    """Ask the source whether the guest may leave, and what a destination needs to know of it.
+
+    `migration_hosts` is what destinations call themselves: the source looks these names up.
+    """
 
     def read(answer: bytes) -> Begun:
         response = _parsed(agent_pb2.BeginDryRunResponse, answer)
@@ -107,7 +119,10 @@ def begin(domain: str, options: MigrationOptions, questions: Questions) -> Call[
         return Begun(guest=_packed(response.guest), report=report_of(response.report, Side.SOURCE))
 
     request = agent_pb2.BeginDryRunRequest(
-        domain=domain, options=options_message(options), questions=questions_message(questions)
+        domain=domain,
+        options=options_message(options),
+        questions=questions_message(questions),
+        migration_hosts=migration_hosts,
     )
     return Call(method=_path("BeginDryRun"), request=_packed(request), read=read)
 

@@ -110,22 +110,30 @@ class BeginDryRunRequest(_message.Message):
     DOMAIN_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     QUESTIONS_FIELD_NUMBER: _builtins.int
+    MIGRATION_HOSTS_FIELD_NUMBER: _builtins.int
     domain: _builtins.str
     """Name, id or UUID, as virsh takes it."""
     @_builtins.property
     def options(self) -> _guest_pb2.MigrationOptions: ...
     @_builtins.property
     def questions(self) -> _guest_pb2.Questions: ...
+    @_builtins.property
+    def migration_hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What destinations call themselves, as their ListDomains has it: the source looks these names up,
+        since it is told to connect to one of them.
+        """
+
     def __init__(
         self,
         *,
         domain: _builtins.str = ...,
         options: _guest_pb2.MigrationOptions | None = ...,
         questions: _guest_pb2.Questions | None = ...,
+        migration_hosts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "questions", b"questions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "options", b"options", "questions", b"questions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "migration_hosts", b"migration_hosts", "options", b"options", "questions", b"questions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -418,16 +426,22 @@ class ListDomainsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DOMAINS_FIELD_NUMBER: _builtins.int
+    MIGRATION_HOST_FIELD_NUMBER: _builtins.int
+    migration_host: _builtins.str
+    """What libvirt here tells a source to connect to, where nobody gives an address (--migrateuri):
+    migration_host of qemu.conf, else the host's name. Empty when it is not known.
+    """
     @_builtins.property
     def domains(self) -> _containers.RepeatedCompositeFieldContainer[Global___Domain]: ...
     def __init__(
         self,
         *,
         domains: _abc.Iterable[Global___Domain] | None = ...,
+        migration_host: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domains", b"domains"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domains", b"domains", "migration_host", b"migration_host"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -100,6 +100,7 @@ class GuestOrigin(_message.Message):
     BEGIN_COOKIE_FIELD_NUMBER: _builtins.int
     LOCK_MANAGER_FIELD_NUMBER: _builtins.int
     STORED_XML_FIELD_NUMBER: _builtins.int
+    LOOKUPS_FIELD_NUMBER: _builtins.int
     begin_cookie: _builtins.bytes
     """The migration cookie of libvirt's Begin phase, which holds no secrets: what a destination's
     Prepare phase is given beside the domain XML. Empty when Begin was not asked or refused.
@@ -130,6 +131,12 @@ class GuestOrigin(_message.Message):
     def unlearned(self) -> _containers.RepeatedCompositeFieldContainer[Global___Unlearned]:
         """What the source could not tell, by the name of the fact."""
 
+    @_builtins.property
+    def lookups(self) -> Global___NameLookups:
+        """What the source finds under the names that destinations have for themselves. Absent: it was not
+        asked to look, or is older than that question.
+        """
+
     def __init__(
         self,
         *,
@@ -142,14 +149,64 @@ class GuestOrigin(_message.Message):
         begin_cookie: _builtins.bytes = ...,
         lock_manager: _builtins.str = ...,
         stored_xml: _builtins.bytes = ...,
+        lookups: Global___NameLookups | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "host_model", b"host_model", "versions", b"versions"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "host_model", b"host_model", "lookups", b"lookups", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_cookie", b"begin_cookie", "files", b"files", "host", b"host", "host_model", b"host_model", "lock_manager", b"lock_manager", "pci_devices", b"pci_devices", "stored_xml", b"stored_xml", "unlearned", b"unlearned", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_cookie", b"begin_cookie", "files", b"files", "host", b"host", "host_model", b"host_model", "lock_manager", b"lock_manager", "lookups", b"lookups", "pci_devices", b"pci_devices", "stored_xml", b"stored_xml", "unlearned", b"unlearned", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GuestOrigin: _TypeAlias = GuestOrigin  # noqa: Y015
+
+@_typing.final
+class NameLookups(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedCompositeFieldContainer[Global___NameLookup]: ...
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[Global___NameLookup] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NameLookups: _TypeAlias = NameLookups  # noqa: Y015
+
+@_typing.final
+class NameLookup(_message.Message):
+    """At most one of `fault` and `doubt` is not empty; with neither the name leads to another host."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    DOUBT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    fault: _builtins.str
+    """A sure answer: why it leads nowhere that the guest could go."""
+    doubt: _builtins.str
+    """Why there is no answer."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        fault: _builtins.str = ...,
+        doubt: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["doubt", b"doubt", "fault", b"fault", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NameLookup: _TypeAlias = NameLookup  # noqa: Y015
 
 @_typing.final
 class HostIdentity(_message.Message):

@@ -75,10 +75,22 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     fails(
         "hostname-unknown-to-source",
+        "transport.own-name-unknown",
         on_destination=(faults.hostname("nowhere", own="h2"),),
         says="Unable to resolve address 'nowhere'",
-        told_from="rehearsal",
-        beyond="the source is not told the name that the destination has for itself",
+    ),
+    fails(
+        "hostname-is-the-source-s",
+        "transport.own-name-unknown",
+        on_destination=(faults.hostname("h1", own="h2"),),
+        says="unable to connect to server at 'h1:",
+    ),
+    migrates(
+        "hostname-of-no-use-but-one-in-qemu-conf",
+        on_destination=(
+            faults.hostname("nowhere", own="h2"),
+            faults.qemu_conf('migration_host = "10.78.0.2"'),
+        ),
     ),
     migrates(
         "hostname-unknown-but-uri-given",

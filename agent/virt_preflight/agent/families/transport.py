@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.fact import Pace, look, need
+from virt_preflight.agent.families.daemon import QemuConf
+from virt_preflight.agent.families.tenants import HostIdentity
 from virt_preflight.agent.options import MigrationOptions
+from virt_preflight.agent.origin import GuestOrigin, Lookup
 from virt_preflight.agent.report import Phase, Severity, Side
 from virt_preflight.agent.sources import Absent, Refused, Source
 
@@ -76,6 +80,29 @@ def address_seen(source: Source, address: MigrationAddress) -> AddressSeen:
     return AddressSeen()
 
 
+def own_name(hostname: str, conf: QemuConf) -> str:
+    """What libvirt here tells a source to connect to, where the caller gives no address.
+
+    See qemuMigrationDstPrepareDirect, qemu/qemu_migration.c.
+    """
+    return (conf.string("migration_host") or hostname).strip("[]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookedUp:
+    """What the source found under the names that destinations have for themselves."""
+
+    lookup_by_name: Mapping[str, Lookup]
+
+
+@need
+def looked_up(options: MigrationOptions, origin: GuestOrigin) -> LookedUp | None:
+    """None when the source was not asked, or connects to what the caller gave, or to nothing."""
+    if origin.lookup_by_name is None or options.migrateuri or options.tunnelled or options.offline:
+        return None
+    return LookedUp(lookup_by_name=origin.lookup_by_name)
+
+
 @look(Pace.MOVING)
 def port_free(source: Source, address: MigrationAddress) -> PortFree | None:
     """QEMU listens on all addresses (qemuMigrationDstPrepare), of IPv4 and IPv6."""
@@ -105,6 +132,39 @@ def unknown_name(address: MigrationAddress, seen: AddressSeen) -> Problems:
             wanted="a name that the source can resolve",
             found=seen.unknown_name,
             commands=(f"getent hosts {shlex.quote(address.host)}",),
+        )
+
+
+@check(
+    "transport.own-name-unknown",
+    Severity.BLOCKER,
+    title="the source does not know the host by its own name",
+    remedy="Make the name known to the source (DNS, /etc/hosts), set migration_host in this host's "
+    "qemu.conf, or give an address: virsh migrate --migrateuri tcp://ADDRESS.",
+    phase=Phase.PERFORM,
+)
+def own_name_unknown(seen: LookedUp, host: HostIdentity, conf: QemuConf) -> Problems:
+    """Without --migrateuri the destination tells the source its own name, and there it connects.
+
+    Not the name that the operator has for it, nor the one in --desturi. Error: "Unable to resolve
+    address 'h9' service '49152': Name or service not known", when the destination is already
+    prepared (virNetSocketNewConnectTCP, rpc/virnetsocket.c). A name that is the source itself there
+    sends the guest to its own host.
+    """
+    own = own_name(host.hostname, conf)
+    if own.startswith("localhost"):
+        return  # libvirt does not even tell it: tenants.host-nameless
+    found = seen.lookup_by_name.get(own)
+    if found is None:
+        yield CouldNotTell(subject=f"name {own}", why="the source was not asked to look it up")
+    elif found.doubt:
+        yield CouldNotTell(subject=f"name {own}", why=f"on the source: {found.doubt}")
+    elif found.fault:
+        yield Problem(
+            subject=f"name {own}",
+            wanted="known to the source as another host",
+            found=found.fault,
+            commands=(f"getent ahosts {shlex.quote(own)}",),
         )
 
 

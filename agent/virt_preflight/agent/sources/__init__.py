@@ -127,6 +127,12 @@ class Source(Protocol):
     def reach(self, host: str, port: int) -> None:
         """Open and close a TCP connection within a second. Refused when it is refused."""
 
+    def resolve(self, name: str) -> tuple[str, ...]:
+        """The addresses that the host's resolver has for a name, those of IPv6 included.
+
+        Absent when it is sure that there are none, Refused when they are all this host's own.
+        """
+
     def program(self, name: str) -> str:
         """The full path of a program in the daemon's PATH. Absent when there is none."""
 

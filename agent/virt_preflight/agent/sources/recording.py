@@ -40,6 +40,7 @@ FORM_BY_VERB: Mapping[str, Any] = {
     "image_alone": str,
     "user": User,
     "reach": None,
+    "resolve": tuple[str, ...],
     "program": str,
     "bindable": bool,
     "open_vswitch": str,
@@ -128,6 +129,10 @@ class Verbs:
         """See Source."""
         self._answer(object, "reach", host, port)
 
+    def resolve(self, name: str) -> tuple[str, ...]:
+        """See Source."""
+        return self._answer(tuple, "resolve", name)
+
     def program(self, name: str) -> str:
         """See Source."""
         return self._answer(str, "program", name)
@@ -181,6 +186,8 @@ class Recording(Verbs):
         question = asked(verb, arguments)
         if verb == "libvirt" and arguments[0] in ABOUT_A_GUEST:
             raise Impossible("a recording has no libvirt that could be asked")
+        if verb == "resolve" and question not in self.answers:
+            raise Impossible("a recording has no resolver that could be asked")
         if question not in self.answers:
             raise Unreadable(f"not in the recording: {' '.join(question)}")
         answer = self.answers[question]

@@ -420,6 +420,7 @@ _TENANTS = (
 _TRANSPORT = (
     Wording(
         check="transport.unknown-name",
+        alike=("transport.own-name-unknown",),
         says=("Unable to resolve address '{host}' service '{port:port}': {why:errno}",),
         subject="address {host}",
         wanted="known to the source",
@@ -428,6 +429,8 @@ _TRANSPORT = (
     # At the ports of libvirtd itself it is about the connection (daemon.not-answering).
     Wording(
         check="transport.no-way",
+        # Of a name that is the source itself there: nobody listens at that port of its own.
+        alike=("transport.own-name-unknown",),
         says=("unable to connect to server at '{host}:{port:port}': {why:errno}",),
         subject="address {host}",
         wanted="a way to the destination's migration port",

@@ -109,6 +109,12 @@ class LiveSource:
         where = f"{host} port {port}"
         self._patience.ask(where, sockets.REACH_WITHIN_S + 0.5, lambda: sockets.connect(host, port))
 
+    def resolve(self, name: str) -> tuple[str, ...]:
+        """By getaddrinfo(3), as libvirtd does."""
+        return self._patience.ask(
+            "the resolver", sockets.RESOLVE_WITHIN_S, lambda: sockets.resolve(name)
+        )
+
     def program(self, name: str) -> str:
         """Looked up where libvirtd would."""
         return programs.find(name)
