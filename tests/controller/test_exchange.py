@@ -1,9 +1,10 @@
 """What goes out over the wire comes back as it was: the law on which `--server` rests."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from tests.controller.samples import (
@@ -39,6 +40,7 @@ from virt_preflight.controller.question import GuestFile, Question, Questions
 from virt_preflight.controller.trouble import BadFieldError
 from virt_preflight.v1 import controller_pb2
 
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 FINDINGS = (BRIDGE, PASSTHROUGH, REMARK, LEASE, replace(BRIDGE, phase=None, depth=None))
 LACKS = (LACK, replace(LACK, severity=None, side=Side.SOURCE, depth=None, waived=True))
 TEXTS = some.text(some.characters(codec="utf-8"), max_size=8)
@@ -61,6 +63,8 @@ REPORTS = some.builds(
 )
 
 
+# A busy machine is slow to make examples.
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(REPORTS, REPORTS | some.none())
 def test_a_report_comes_back_as_it_went(said: Report, source: Report | None) -> None:
     answer = Heard(host="h2", said=said)
@@ -138,6 +142,10 @@ def test_a_guest_from_a_file_comes_back_with_the_files_name() -> None:
             Heard(host="h2", said=replace(HOST, libvirt="", capacity=None, unlearned=())),
         ),
         (FleetHost(name="h4", address="h4:1"), SILENT),
+        (
+            FleetHost(name="h4", address="h4:1", last_seen=NOON),
+            SILENT,
+        ),
     ],
 )
 def test_a_host_comes_back_as_it_went(host: FleetHost, answer: Described) -> None:

@@ -14,24 +14,34 @@ from pathlib import Path
 
 from virt_preflight.controller.fleet import Fleet, from_names
 from virt_preflight.controller.service import served
-from virt_preflight.controller.settings import Limits, Settings
+from virt_preflight.controller.settings import Announced, Limits, Settings
 
 PROGRAM = Path(sys.executable).parent / "virt-preflight"
 READY_WITHIN_S = 30
 LIMITS = Limits()
+ANNOUNCED = Announced()
 
 
 @contextmanager
 def controller(
-    fleet: Fleet | str, *, limits: Limits = LIMITS, watch_every_s: float = 0.05, metrics: str = ""
+    fleet: Fleet | str,
+    *,
+    limits: Limits = LIMITS,
+    watch_every_s: float = 0.05,
+    announced: Announced = ANNOUNCED,
+    store: Path | None = None,
+    listen: str | None = None,
+    metrics: str = "",
 ) -> Iterator[str]:
     """The address of a service for that fleet; it ends with the block."""
     known = from_names(fleet) if isinstance(fleet, str) else fleet
     with tempfile.TemporaryDirectory(prefix="vp-") as place:
         settings = Settings(
-            listen=(f"unix:{place}/controller",),
+            listen=(listen or f"unix:{place}/controller",),
+            store=None if store is None else str(store),
             grace_s=1,
             watch_every_s=watch_every_s,
+            announced=announced,
             limits=limits,
             metrics=metrics,
         )

@@ -717,7 +717,12 @@ def test_beyond_loopback_it_wants_to_be_told_so() -> None:
     assert said.endswith("or say --insecure: then whoever reaches the port may ask")
 
 
-def test_without_a_fleet_it_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_fleet_and_without_announcements_it_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("VIRT_PREFLIGHT_FLEET", raising=False)
-    assert refused().startswith("no fleet: give --hosts or --fleet; looked at ")
+    config = tmp_path / "controller.toml"
+    config.write_text('[announced]\nhosts = "refuse"\n')
+    told = refused("--config", str(config))
+    assert told.startswith("no fleet: give --hosts or --fleet; looked at ")

@@ -1,5 +1,6 @@
 """What stands in deploy/ as an example is read by the programs, and says what they do."""
 
+import re
 from pathlib import Path
 
 from virt_preflight.agent.settings import Settings, read_settings
@@ -30,7 +31,6 @@ def test_the_fleets_example_is_a_fleet_with_the_default_uris() -> None:
 def test_the_controllers_example_names_every_default() -> None:
     example = DEPLOY / "controller.toml"
     assert settings.read_settings(example) == settings.Settings()
-    for kind in (settings.Settings, settings.Limits, Tls):
+    for kind in (settings.Settings, settings.Announced, settings.Limits, Tls):
         for key in kind.__struct_fields__:
-            text = example.read_text()
-            assert f"{key} =" in text or f"\n[{key}]\n" in text, key
+            assert re.search(rf"^(# )?{key} =|^\[{key}\]", example.read_text(), re.MULTILINE), key

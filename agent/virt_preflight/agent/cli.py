@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from virt_preflight.agent.announcement import Announcement, announced
 from virt_preflight.agent.catalogue import catalogue
 from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.settings import BadSettings, Settings, read_settings
@@ -220,6 +221,7 @@ def _answer_for(
     for address in settings.listen:
         if not re.fullmatch(r"unix:.+|.+:\d{1,5}", address):
             raise Stop(f"{address}: wanted HOST:PORT or unix:/path")
+    announcement = announced(settings.announce, host, settings.listen)
     store = _store(source)
     with ExitStack() as ending:
         if metrics is not None:
@@ -237,7 +239,7 @@ def _answer_for(
                 )
             except CannotExpose as error:
                 raise Stop(str(error)) from None
-        return asyncio.run(_until_stopped(host, store, settings, metrics, rehearsing))
+        return asyncio.run(_until_stopped(host, store, settings, metrics, rehearsing, announcement))
 
 
 async def _until_stopped(
@@ -246,7 +248,9 @@ async def _until_stopped(
     settings: Settings,
     metrics: Metrics | None,
     rehearsing: Rehearsing | None,
+    announcement: Announcement | None,
 ) -> int:
+    from virt_preflight.agent.announcing import announcing
     from virt_preflight.agent.service import AgentServicer, serve, untold
     from virt_preflight.treaty.certificates import BadCertificateError
     from virt_preflight.treaty.listening import CannotListenError, listening
@@ -273,8 +277,10 @@ async def _until_stopped(
     if store.stage is not None:
         await loop.run_in_executor(None, store.stage.tidy)
     await loop.run_in_executor(None, servicer.tidy_up)
-    await loop.run_in_executor(None, servicer.learn_ahead)
-    await stopped.wait()
+    tls = settings.tls.of_client()
+    async with announcing(announcement, tls, insecure=settings.insecure):
+        await loop.run_in_executor(None, servicer.learn_ahead)
+        await stopped.wait()
     await server.stop(grace=1.0)
     return 0
 

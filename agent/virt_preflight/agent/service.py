@@ -379,6 +379,9 @@ async def serve(
             # A caller who vanished while a rehearsal is attended is noticed within 10 s.
             ("grpc.keepalive_time_ms", 5_000),
             ("grpc.keepalive_timeout_ms", 5_000),
+            # A controller keeps its connection, and asks whether we are still there.
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ],
     )
     agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server)

@@ -25,6 +25,16 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_overcommit: float = 1.0
 
 
+class AnnounceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[announce]: which controllers are told that this host is there, and what of it."""
+
+    controllers: tuple[str, ...] = ()
+    # Both have a default that hangs on the host and on where the agent listens.
+    name: str | None = None
+    address: str | None = None
+    labels: dict[str, str] = {}
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file; every key has a default."""
 
@@ -37,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: str = ""
     tls: Tls = Tls()
     policy: PolicySettings = PolicySettings()
+    announce: AnnounceSettings = AnnounceSettings()
 
     def as_policy(self) -> Policy:
         """[policy] as the checks ask for it."""

@@ -1,5 +1,6 @@
 """Calls to hosts' agents over gRPC, and in plain words why there was no answer."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -32,7 +33,14 @@ CHANNEL = (
     ("grpc.enable_http_proxy", 0),
     # A channel is one host's alone, so nothing is shared by accident.
     ("grpc.use_local_subchannel_pool", 1),
+    # A host that vanished is noticed while nobody asks, so that its return is noticed too: what it
+    # knew of the connection went with it. Agents let themselves be asked so every 10 s.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
 )
+ON_ITS_WAY = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 
 # What to do where an agent was not reached.
 START = "Start virt-preflight-agent on {name}, or check that it listens at {address}."
@@ -57,10 +65,20 @@ UNREACHED = (
 LIBVIRTD = "See why libvirtd does not answer on {name} (systemctl status libvirtd virtqemud)."
 
 
+# By what a channel is one host's: not by what else is known of it, which changes.
+Key = tuple[str, str, bool]
+
+
+def key_of(host: FleetHost) -> Key:
+    """What must be the same for a channel to be that host's."""
+    return host.name, host.address, host.insecure
+
+
 @dataclass(kw_only=True)
 class _Kept:
     """A channel that outlives its calls, and how many of those are under way."""
 
+    key: Key
     channel: grpc.aio.Channel
     credentials: grpc.ChannelCredentials | None
     calls: int = 0
@@ -77,7 +95,7 @@ class Agents:
     def __init__(self, at_most: int, tls: ClientTls = LIBVIRTS) -> None:
         self._at_most = at_most
         self._handshakes = Handshakes(tls)
-        self._kept: dict[FleetHost, _Kept] = {}
+        self._kept: dict[Key, _Kept] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,16 +116,7 @@ class Agents:
             credentials = self._handshakes.credentials(host.address, insecure=host.insecure)
         except BadCertificateError as error:
             return _unarmed(host, error)
-        kept = self._kept.get(host)
-        if kept is not None and kept.credentials is not credentials:
-            # Our certificate is another one now; calls under way end on the channel that they have.
-            del self._kept[host]
-            if kept.calls == 0:
-                await kept.channel.close()
-            kept = None
-        if kept is None and len(self._kept) < self._at_most:
-            channel = _channel(host, credentials)
-            kept = self._kept[host] = _Kept(channel=channel, credentials=credentials)
+        kept = await self._keep(host, credentials)
         if kept is None:
             async with _channel(host, credentials) as passing:
                 return await _ask(passing, host, call, within_s, secret=credentials is not None)
@@ -115,15 +124,71 @@ class Agents:
         try:
             secret = credentials is not None
             answer = await _ask(kept.channel, host, call, within_s, secret=secret)
-            if isinstance(answer, Unreached) and self._kept.get(host) is kept:
+            if isinstance(answer, Unreached):
                 # gRPC would wait before it tries again; the next question is to connect at once.
-                del self._kept[host]
+                self._give_up(kept)
         finally:
             kept.calls -= 1
-            # To close it ends the calls of others that use it: the last one does.
-            if kept.calls == 0 and self._kept.get(host) is not kept:
-                await kept.channel.close()
+            await self._close_if_unused(kept)
         return answer
+
+    async def connected(self, host: FleetHost, within_s: float) -> bool:
+        """Connect ahead of any question. Whether that came about, and there is room to keep it."""
+        try:
+            credentials = self._handshakes.credentials(host.address, insecure=host.insecure)
+        except BadCertificateError:  # the next question says it
+            return False
+        kept = await self._keep(host, credentials)
+        if kept is None:
+            return False
+        try:
+            async with asyncio.timeout(within_s):
+                while (state := kept.channel.get_state(try_to_connect=True)) in ON_ITS_WAY:
+                    await kept.channel.wait_for_state_change(state)
+        except TimeoutError:
+            pass
+        if state is not grpc.ChannelConnectivity.READY:
+            self._give_up(kept)
+            await self._close_if_unused(kept)
+        return state is grpc.ChannelConnectivity.READY
+
+    async def lost(self, host: FleetHost) -> None:
+        """Returns when the host's connection is no more."""
+        ready = grpc.ChannelConnectivity.READY
+        kept = self._kept.get(key_of(host))
+        while kept is not None and kept.channel.get_state() is ready:
+            await kept.channel.wait_for_state_change(ready)
+
+    async def drop(self, key: Key) -> None:
+        """The host is of the fleet no more: its channel ends with the last call on it."""
+        if (kept := self._kept.get(key)) is not None:
+            self._give_up(kept)
+            await self._close_if_unused(kept)
+
+    async def _keep(
+        self, host: FleetHost, credentials: grpc.ChannelCredentials | None
+    ) -> _Kept | None:
+        """The host's channel, None where there is no room for one that is kept."""
+        key = key_of(host)
+        kept = self._kept.get(key)
+        if kept is not None and kept.credentials is not credentials:
+            # Our certificate is another one now; calls under way end on the channel that they have.
+            self._give_up(kept)
+            await self._close_if_unused(kept)
+            kept = self._kept.get(key)
+        if kept is None and len(self._kept) < self._at_most:
+            channel = _channel(host, credentials)
+            kept = self._kept[key] = _Kept(key=key, channel=channel, credentials=credentials)
+        return kept
+
+    def _give_up(self, kept: _Kept) -> None:
+        if self._kept.get(kept.key) is kept:
+            del self._kept[kept.key]
+
+    async def _close_if_unused(self, kept: _Kept) -> None:
+        """To close it ends the calls of others that use it: the last one does."""
+        if kept.calls == 0 and self._kept.get(kept.key) is not kept:
+            await kept.channel.close()
 
     @asynccontextmanager
     async def attended(

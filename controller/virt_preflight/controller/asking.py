@@ -153,6 +153,7 @@ class Asker:
 
 async def ask_for_checks(asker: Asker) -> Catalogue:
     """The list of whichever agent answers first: all agents of a fleet know much the same."""
+    refuse_nobody(asker.fleet)
     answer = await _first_to_list_checks(asker)
     if not isinstance(answer, Heard):
         raise NobodyAnsweredError(f"no agent lists its checks: {told(answer)}{_first_step(answer)}")
@@ -173,11 +174,20 @@ async def _first_to_list_checks(
 
 async def ask(question: Question, asker: Asker) -> Asked:
     """The answer of every host asked about, for one guest."""
+    refuse_nobody(asker.fleet)
     refuse_strangers(question, asker.fleet)
     await _refuse_unknown_checks(question, asker)
     if isinstance(question.guest, GuestFile):
         return await _ask_about_file(question, question.guest, asker)
     return await _ask_about_guest(question, question.guest, asker)
+
+
+def refuse_nobody(fleet: Fleet) -> None:
+    """A fleet that has no hosts yet."""
+    if not fleet.hosts:
+        raise NothingToAskError(
+            "no host is known yet: none is in a fleet file, and none has announced itself"
+        )
 
 
 def refuse_strangers(question: Question, fleet: Fleet) -> None:

@@ -13,7 +13,7 @@ RefusedByHostsError, NobodyAnsweredError; BusyError and ServiceError for the con
 """
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -101,6 +101,16 @@ class _Line:
     channel: grpc.Channel
     credentials: grpc.ChannelCredentials | None
     calls: int = 0
+
+
+class Changes(list[tuple[FleetHost, Described]]):
+    """Hosts that came or changed, and the names of those that are there no more."""
+
+    def __init__(
+        self, hosts: Iterable[tuple[FleetHost, Described]], *, gone: tuple[str, ...]
+    ) -> None:
+        super().__init__(hosts)
+        self.gone = gone
 
 
 class Controller:
@@ -222,8 +232,8 @@ class Controller:
 
     def watch_hosts(
         self, *, labels: Sequence[str] = (), within_s: float | None = None
-    ) -> Generator[list[tuple[FleetHost, Described]], None, None]:
-        """At first all hosts, then those of which something has changed.
+    ) -> Generator["Changes", None, None]:
+        """At first all hosts, then those that came, went, or of which something has changed.
 
         For ever, or until you close it (`contextlib.closing`), or until `within_s` has passed.
         """
@@ -235,7 +245,7 @@ class Controller:
             )
             try:
                 for said in call:
-                    yield list(map(exchange.host_of, said.hosts))
+                    yield Changes(map(exchange.host_of, said.hosts), gone=tuple(said.gone))
             finally:
                 call.cancel()
 

@@ -27,6 +27,7 @@ from virt_preflight.controller.render.forms import Form, Look
 from virt_preflight.controller.respondent import Agents, Respondent, Seen, Service, Timed
 from virt_preflight.controller.settings import (
     SERVER_VARIABLE,
+    Settings,
     address_of,
     read_settings,
     wrong_address,
@@ -115,11 +116,27 @@ def serve(words: ServeWords, which: FleetWords) -> int:
     if which.hosts is None and which.fleet is None:
         which = replace(which, fleet=given.fleet)
     log_to_stderr(settings.log_format)
-    known = _fleet(which, "--hosts or --fleet")
-    if known.tls == LIBVIRTS:
-        known = replace(known, tls=settings.tls.of_client())
-    asyncio.run(service.until_stopped(known, settings))
+    if which.hosts is not None:
+        asyncio.run(
+            service.until_stopped(_armed(fleet.from_names(which.hosts), settings), settings)
+        )
+        return Exit.OK
+    hosts_may_come = settings.announced.hosts == "allow"
+    if which.fleet is None and hosts_may_come and not fleet.is_known(os.environ):
+        asyncio.run(service.until_stopped(_armed(fleet.Fleet(hosts=()), settings), settings))
+        return Exit.OK
+    path = fleet.locate(which.fleet, os.environ, "--hosts or --fleet")
+
+    def read() -> fleet.Fleet:
+        return _armed(fleet.read(path), settings)
+
+    asyncio.run(service.until_stopped(read(), settings, read))
     return Exit.OK
+
+
+def _armed(known: fleet.Fleet, settings: Settings) -> fleet.Fleet:
+    """With the service's own certificates, where the fleet file names none."""
+    return replace(known, tls=settings.tls.of_client()) if known.tls == LIBVIRTS else known
 
 
 def _question(words: CheckWords) -> Question:

@@ -5,7 +5,7 @@ A desk keeps its connections to the agents for as long as it is open.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -39,10 +39,16 @@ AS_THE_FLEET = Patience()
 class Desk:
     """A fleet, and open connections to its agents."""
 
-    fleet: Fleet
+    # What the fleet is at this moment: it may change from question to question, never within one.
+    now: Callable[[], Fleet]
     agents: Agents
     room: Room
     observer: HostObserver = UNOBSERVED
+
+    @property
+    def fleet(self) -> Fleet:
+        """As it is at this moment."""
+        return self.now()
 
     async def dry_run(
         self,
@@ -63,7 +69,7 @@ class Desk:
     ) -> list[tuple[FleetHost, Described]]:
         """Each host that has these labels, and what it says of itself."""
         asker = self._asker(patience, Depth.FACTS, watch)
-        hosts = selected(self.fleet.hosts, labels)
+        hosts = selected(asker.fleet.hosts, labels)
         answers = await asker.all("asking", hosts, wire.describe_host(), asker.brisk)
         return list(zip(hosts, answers, strict=True))
 
@@ -74,22 +80,23 @@ class Desk:
     def _asker(
         self, patience: Patience, depth: Depth, watch: Watch = unwatched, tell: Tell = untold
     ) -> Asker:
+        fleet = self.fleet
         return Asker(
-            fleet=self.fleet,
+            fleet=fleet,
             agents=self.agents,
-            pace=self._pace(patience, depth),
-            brisk=self._pace(patience, Depth.FACTS),
+            pace=self._pace(fleet, patience, depth),
+            brisk=self._pace(fleet, patience, Depth.FACTS),
             watch=watch,
             tell=tell,
             ends=patience.ends,
             observer=self.observer,
         )
 
-    def _pace(self, patience: Patience, depth: Depth) -> Pace:
-        each_s = patience_s(self.fleet, patience.each_s, depth)
+    def _pace(self, fleet: Fleet, patience: Patience, depth: Depth) -> Pace:
+        each_s = patience_s(fleet, patience.each_s, depth)
         return Pace(
             each_s=each_s,
-            all_s=max(each_s, self.fleet.deadline_s),
+            all_s=max(each_s, fleet.deadline_s),
             in_flight=self.room.in_flight,
         )
 
@@ -99,7 +106,19 @@ async def opened(fleet: Fleet, observer: HostObserver = UNOBSERVED) -> AsyncIter
     """A desk for that fleet. Its connections end with the block."""
     room = make_room(len(fleet.hosts), fleet.in_flight)
     async with Agents(room.kept, fleet.tls) as agents:
-        yield Desk(fleet=fleet, agents=agents, room=room, observer=observer)
+        yield Desk(now=lambda: fleet, agents=agents, room=room, observer=observer)
+
+
+@asynccontextmanager
+async def opened_for(
+    now: Callable[[], Fleet], room: Room, observer: HostObserver = UNOBSERVED
+) -> AsyncIterator[Desk]:
+    """The same for a fleet that changes, with room for as many as it may come to.
+
+    All but its certificates: those stay the ones of the fleet with which it began.
+    """
+    async with Agents(room.kept, now().tls) as agents:
+        yield Desk(now=now, agents=agents, room=room, observer=observer)
 
 
 def patience_s(fleet: Fleet, given_s: float | None, depth: Depth) -> float:

@@ -6,6 +6,7 @@ and what is wrong with it is said with its field.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -281,6 +282,8 @@ def candidate_message(one: Candidate, run: DryRun) -> controller_pb2.Candidate:
 def host_message(host: FleetHost, answer: Described) -> controller_pb2.Host:
     """A host of the fleet and what it says of itself."""
     message = controller_pb2.Host(name=host.name, address=host.address, labels=dict(host.labels))
+    if host.last_seen is not None:
+        message.last_seen.FromDatetime(host.last_seen)
     if isinstance(answer, Silent):
         message.silence.CopyFrom(_silence(answer))
     else:
@@ -477,8 +480,13 @@ def answer_of(message: controller_pb2.HostAnswer) -> Heard[Report] | Silent:
 
 def host_of(message: controller_pb2.Host) -> tuple[FleetHost, Described]:
     """A host of the fleet and what it says of itself."""
-    labels = tuple(sorted(message.labels.items()))
-    host = FleetHost(name=message.name, address=message.address, labels=labels)
+    seen = message.last_seen.ToDatetime(UTC) if message.HasField("last_seen") else None
+    host = FleetHost(
+        name=message.name,
+        address=message.address,
+        labels=tuple(sorted(message.labels.items())),
+        last_seen=seen,
+    )
     if message.WhichOneof("said") == "description":
         return host, Heard(host=host.name, said=wire.description_of(message.description))
     return host, _silent(host.name, message.silence)

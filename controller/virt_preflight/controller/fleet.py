@@ -1,11 +1,11 @@
 """Which hosts there are and how their agents are reached: `fleet.toml`, or a list of names."""
 
-import ipaddress
 import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -14,16 +14,13 @@ import msgspec
 
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
 from virt_preflight.treaty.tls import LIBVIRTS, ClientTls
+from virt_preflight.treaty.words import is_host_name, is_ipv6, is_label
 
 AGENT_PORT = 50551
 FLEET_VARIABLE = "VIRT_PREFLIGHT_FLEET"
 SYSTEM_FLEET = Path("/etc/virt-preflight/fleet.toml")
 # A fleet of ten thousand hosts is about one MiB.
 FLEET_FILE_AT_MOST = 16 * 1024 * 1024
-
-# No `=` in it, which parts it from its value, and no comma, which parts labels.
-_LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*", re.ASCII)
-_HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?\.?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +29,12 @@ class FleetHost:
 
     name: str
     address: str
-    # What the operator says of it: rack, zone, what it is for.
+    # What the operator says of it, and it of itself: rack, zone, what it is for.
     labels: tuple[tuple[str, str], ...] = ()
     # Spoken to without TLS wherever it is.
     insecure: bool = False
+    # When its agent was last heard that announced it; None: it stands in the fleet file alone.
+    last_seen: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,15 +264,15 @@ def _with_key_first(message: str) -> str:
 
 def _host_at(index: int, host: _Host, file: _File) -> FleetHost:
     try:
-        name = _name(host.name)
+        name = host_name(host.name)
     except ValueError as error:
         raise ValueError(f"host[{index}].name: {error}") from error
     try:
-        address = _address(host.address or name, file.defaults.port)
+        address = agent_address(host.address or name, file.defaults.port)
     except ValueError as error:
         raise ValueError(f"host[{index}].address: {error}") from error
     for key, value in host.labels.items():
-        if not _LABEL_KEY.fullmatch(key) or not value.isprintable():
+        if not is_label(key, value):
             raise ValueError(f"host[{index}].labels.{key}: {key}={value} is not a label")
     return FleetHost(
         name=name,
@@ -287,33 +286,34 @@ def _host_in_list(entry: str) -> FleetHost:
     """`NAME`, `NAME:PORT` or `NAME=ADDRESS`."""
     name, given, address = entry.partition("=")
     if given:
-        return FleetHost(name=_name(name), address=_address(address, AGENT_PORT))
+        return FleetHost(name=host_name(name), address=agent_address(address, AGENT_PORT))
     if entry.startswith("unix:"):
         raise ValueError(f"{entry}: a socket needs a name, as h1={entry}")
     host, _ = _host_and_port(entry, AGENT_PORT)
-    return FleetHost(name=_name(host), address=_address(entry, AGENT_PORT))
+    return FleetHost(name=host_name(host), address=agent_address(entry, AGENT_PORT))
 
 
-def _name(text: str) -> str:
-    if not _HOST_NAME.fullmatch(text) and not _is_ipv6(text):
+def host_name(text: str) -> str:
+    """The same text if a host may be called so, else a ValueError."""
+    if not is_host_name(text):
         raise ValueError(f"{text!r} is not a host name")
     return text
 
 
-def _address(text: str, port: int) -> str:
-    """As gRPC wants it: `host:port`, or `unix:path`."""
+def agent_address(text: str, port: int = AGENT_PORT) -> str:
+    """As gRPC wants it: `host:port`, or `unix:path`. ValueError where it is neither."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or not path.isprintable():
             raise ValueError(f"{text!r} names no socket")
         return text
     host, number = _host_and_port(text, port)
-    _name(host)
+    host_name(host)
     return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
 
 
 def _host_and_port(text: str, port: int) -> tuple[str, int]:
-    if _is_ipv6(text):
+    if is_ipv6(text):
         return text, port
     bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", text)
     host, given = bracketed.groups() if bracketed else _split_at_colon(text)
@@ -327,14 +327,6 @@ def _host_and_port(text: str, port: int) -> tuple[str, int]:
 def _split_at_colon(text: str) -> tuple[str, str | None]:
     host, colon, port = text.partition(":")
     return host, port if colon else None
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    return "%" not in text
 
 
 def _uri(key: str, template: str) -> str:

@@ -13,6 +13,7 @@ from virt_preflight.controller.desk import Described, Desk, Patience, opened
 from virt_preflight.controller.dryrun import DryRun, conclude
 from virt_preflight.controller.fleet import Fleet, FleetHost, Trust, Uris
 from virt_preflight.controller.question import Question
+from virt_preflight.controller.trouble import NothingToAskError
 
 T = TypeVar("T")
 Seen = list[tuple[FleetHost, Described]]
@@ -101,7 +102,13 @@ class Service:
         from virt_preflight.controller.client import Controller
 
         with Controller(self.address, self.trust) as controller:
-            return _timed(lambda: controller.hosts(timeout_s=self.timeout_s))
+            timed = _timed(lambda: controller.hosts(timeout_s=self.timeout_s))
+        if not timed.said:
+            raise NothingToAskError(
+                f"controller at {self.address}: no host is known yet: none is in a fleet file,"
+                " and none has announced itself"
+            )
+        return timed
 
     def checks(self) -> Catalogue:
         """Every check."""

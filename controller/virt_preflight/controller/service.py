@@ -4,27 +4,36 @@ import asyncio
 import logging
 import re
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import code_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from grpc_status import rpc_status
 
 from virt_preflight.controller import dryrun, exchange, wire
 from virt_preflight.controller.answers import Heard, Report, Silent
 from virt_preflight.controller.asking import Found
-from virt_preflight.controller.desk import Desk, Patience, ends_in, opened
+from virt_preflight.controller.desk import Desk, Patience, ends_in, opened_for
 from virt_preflight.controller.fleet import Fleet
 from virt_preflight.controller.observing import UNOBSERVED, DryRunObserver
 from virt_preflight.controller.question import Asked, Question
+from virt_preflight.controller.reception import SERVICE as FLEET_SERVICE
+from virt_preflight.controller.reception import FleetServicer
+from virt_preflight.controller.refusals import Refusal, refuse
+from virt_preflight.controller.roll import Roll
+from virt_preflight.controller.scribe import Scribe
 from virt_preflight.controller.settings import Limits, Settings
+from virt_preflight.controller.sockets import make_room_for_guests
+from virt_preflight.controller.store import Store, StoreError
+from virt_preflight.controller.store.memory import MemoryStore
+from virt_preflight.controller.store.sqlite import SqliteStore
 from virt_preflight.controller.trouble import (
     BadFieldError,
     CannotRunError,
@@ -34,34 +43,26 @@ from virt_preflight.controller.trouble import (
     RefusedByHostsError,
 )
 from virt_preflight.controller.turnstile import TooManyError, Turnstile
+from virt_preflight.controller.warming import warmed
 from virt_preflight.controller.watching import HostWatch
 from virt_preflight.treaty.calls import Calls, Unobserved
 from virt_preflight.treaty.certificates import BadCertificateError
 from virt_preflight.treaty.listening import CannotListenError, listen, listening
-from virt_preflight.v1 import controller_pb2, controller_pb2_grpc
+from virt_preflight.v1 import controller_pb2, controller_pb2_grpc, fleet_pb2_grpc
 
 if TYPE_CHECKING:
     from virt_preflight.controller.metrics import Metrics
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-# Of google.rpc.ErrorInfo.
-DOMAIN = "virt-preflight"
 # Kept back from the caller's time, so that the answer arrives while he still waits; of a short
 # time a quarter.
 KEPT_BACK_S = 0.2
 # Guests of one request that are asked about at the same time: each asks many hosts at once.
 GUESTS_AT_ONCE = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """Why there is no answer, as a status has it."""
-
-    code: int
-    reason: str
-    message: str
-    fields: tuple[tuple[str, str], ...] = ()
+S_PER_DAY = 86_400
+# How often it is looked whether a host was silent for too long.
+LOOK_FOR_SILENT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +112,9 @@ class ControllerServicer(controller_pb2_grpc.ControllerServiceServicer):
         async with self._answering(context):
             labels = exchange.labels_of("labels", request.labels)
             async with aclosing(self.watch.changes(labels)) as changes:
-                async for seen in changes:
-                    hosts = [exchange.host_message(host, answer) for host, answer in seen]
-                    yield controller_pb2.WatchHostsResponse(hosts=hosts)
+                async for news in changes:
+                    hosts = [exchange.host_message(host, answer) for host, answer in news.seen]
+                    yield controller_pb2.WatchHostsResponse(hosts=hosts, gone=news.gone)
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the controller is being stopped")
 
     async def DescribeChecks(  # noqa: N802, D102
@@ -213,7 +214,7 @@ class ControllerServicer(controller_pb2_grpc.ControllerServiceServicer):
             with self.turnstile.entered(_caller(context.peer())):
                 yield
         except (BadFieldError, CannotRunError, TooManyError) as error:
-            await _abort(context, refusal(error))
+            await refuse(context, refusal(error))
 
 
 def refusal(error: Exception, at: str = "guest") -> Refusal:
@@ -301,19 +302,6 @@ def _caller(peer: str) -> str:
     return re.sub(r":[0-9]+$", "", peer) if peer.startswith("ip") else peer
 
 
-async def _abort(context: Context, told: Refusal) -> NoReturn:
-    status = status_pb2.Status(code=told.code, message=told.message)
-    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=told.reason, domain=DOMAIN))
-    if told.fields:
-        bad = error_details_pb2.BadRequest()
-        for field, why in told.fields:
-            bad.field_violations.add(field=field, description=why)
-        status.details.add().Pack(bad)
-    packed = rpc_status.to_status(status)
-    await context.abort(packed.code, packed.details, packed.trailing_metadata)
-    raise AssertionError("abort raises")
-
-
 # -------------------------------------------------------------------------------------- serving
 
 
@@ -338,16 +326,42 @@ def _exposed(metrics: "Metrics", desk: Desk, settings: Settings) -> Iterator[Non
         raise CannotRunError(str(error)) from None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A started service, and the fleet that it answers for."""
+
+    server: grpc.aio.Server
+    roll: Roll
+
+
 @asynccontextmanager
-async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[grpc.aio.Server]:
+async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[Serving]:
     """A started service; at the block's end it takes no more and lets what is under way finish."""
     limits = settings.limits
+    room, let_in = make_room_for_guests(
+        len(fleet.hosts) + limits.announced_hosts, limits.announced_hosts, fleet.in_flight
+    )
     async with AsyncExitStack() as ending:
         metrics = _metrics(settings)
-        desk = await ending.enter_async_context(opened(fleet, metrics or UNOBSERVED))
+        scribe = await ending.enter_async_context(Scribe(lambda: _store(settings)))
+        roll = Roll(
+            fleet,
+            scribe,
+            await scribe.hosts(),
+            at_most=limits.announced_hosts,
+            insecure=settings.insecure,
+        )
+        desk = await ending.enter_async_context(
+            opened_for(lambda: roll.fleet, room, metrics or UNOBSERVED)
+        )
+        await ending.enter_async_context(warmed(roll, desk.agents))
+        await ending.enter_async_context(_forgetting(roll, settings))
         if metrics is not None:
             ending.enter_context(_exposed(metrics, desk, settings))
         watch = HostWatch(desk, settings.watch_every_s)
+        reception = FleetServicer(
+            roll=roll, settings=settings, turnstile=Turnstile(in_all=let_in, per_caller=let_in)
+        )
         servicer = ControllerServicer(
             desk=desk,
             limits=limits,
@@ -375,9 +389,11 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[grpc.aio.Ser
             ],
         )
         controller_pb2_grpc.add_ControllerServiceServicer_to_server(servicer, server)
+        fleet_pb2_grpc.add_FleetServiceServicer_to_server(reception, server)
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-        names = (exchange.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        ours = (exchange.SERVICE, FLEET_SERVICE)
+        names = (*ours, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         try:
             how = listening(settings.listen, settings.tls, insecure=settings.insecure)
@@ -387,23 +403,75 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[grpc.aio.Ser
         except (BadCertificateError, CannotListenError) as error:
             raise CannotRunError(str(error)) from error
         await server.start()
-        for name in ("", exchange.SERVICE):
+        for name in ("", *ours):
             await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
         try:
-            yield server
+            yield Serving(server=server, roll=roll)
         finally:
             await healthy.enter_graceful_shutdown()
+            reception.stopping.set()
             await watch.end()
             await server.stop(grace=settings.grace_s)
 
 
-async def until_stopped(fleet: Fleet, settings: Settings) -> None:
-    """Answers until SIGTERM or SIGINT."""
-    stopped = asyncio.Event()
+def _store(settings: Settings) -> Store:
+    return MemoryStore() if settings.store is None else SqliteStore.open(Path(settings.store))
+
+
+@asynccontextmanager
+async def _forgetting(roll: Roll, settings: Settings) -> AsyncIterator[None]:
+    """While the block lasts, hosts that were silent for too long are forgotten."""
+    after_s = settings.announced.forget_after_days * S_PER_DAY
+
+    async def forget() -> None:
+        while True:
+            await asyncio.sleep(min(LOOK_FOR_SILENT_S, after_s / 2))
+            try:
+                gone = await roll.forget(after_s)
+            except StoreError as error:
+                logging.warning("silent hosts are not forgotten: %s", error)
+                continue
+            for name in gone:
+                logging.info("%s was silent for too long and is forgotten", name)
+
+    forgetting = asyncio.create_task(forget())
+    try:
+        yield
+    finally:
+        forgetting.cancel()
+        await asyncio.gather(forgetting, return_exceptions=True)
+
+
+async def until_stopped(
+    fleet: Fleet, settings: Settings, read_again: Callable[[], Fleet] | None = None
+) -> None:
+    """Answers until SIGTERM or SIGINT. SIGHUP has the fleet read again."""
+    stopped, again = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with served(fleet, settings):
+    loop.add_signal_handler(signal.SIGHUP, again.set)
+    async with served(fleet, settings) as serving:
         where = ", ".join(settings.listen)
-        logging.info("%d hosts, answers at %s", len(fleet.hosts), where)
+        logging.info("%d hosts, answers at %s", len(serving.roll.fleet.hosts), where)
+        reading = asyncio.create_task(_read_again(serving.roll, again, read_again))
         await stopped.wait()
+        reading.cancel()
+
+
+async def _read_again(
+    roll: Roll, again: asyncio.Event, read_again: Callable[[], Fleet] | None
+) -> None:
+    """Whenever it is asked for. What is wrong with the new file is told, and the old one holds."""
+    while await again.wait():
+        again.clear()
+        if read_again is None:
+            logging.info("there is no fleet file to read again")
+            continue
+        try:
+            written = await asyncio.to_thread(read_again)
+        except CannotRunError as error:
+            logging.error("the fleet stays as it was: %s", error)
+            continue
+        roll.rewrite(written)
+        logging.info("read the fleet file again: it has %d hosts", len(written.hosts))

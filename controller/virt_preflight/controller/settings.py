@@ -3,7 +3,7 @@
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -28,6 +28,19 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     guests_per_request: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 256
     requests: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 256
     requests_per_caller: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 64
+    # Hosts that announced themselves, and what each may say of itself.
+    announced_hosts: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 10_000
+    labels_per_host: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 32
+    label_length: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 128
+
+
+class Announced(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[announced]: hosts that are not in the fleet file, and say themselves that they are there."""
+
+    hosts: Literal["allow", "refuse"] = "allow"
+    hear_every_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 30.0
+    # One that was silent for so long is in the fleet no more.
+    forget_after_days: Annotated[float, msgspec.Meta(gt=0, le=3650)] = 7.0
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     insecure: bool = False
     # The fleet file; where none is named, the first that the command line would find.
     fleet: str | None = None
+    # Where announced hosts are kept; without it they are forgotten when the service ends.
+    store: str | None = None
     # How long answers under way may still take when the service is told to stop.
     grace_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 10.0
     # How often hosts are looked at while somebody watches them.
@@ -46,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # HOST:PORT where Prometheus asks; empty: nowhere.
     metrics: str = ""
     tls: Tls = Tls()
+    announced: Announced = Announced()
     limits: Limits = Limits()
 
 

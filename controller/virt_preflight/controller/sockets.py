@@ -20,6 +20,16 @@ def make_room(hosts: int, in_flight: int) -> Room:
     return room(_limit_raised_to(hosts + OURS), hosts, in_flight)
 
 
+def make_room_for_guests(hosts: int, guests: int, in_flight: int) -> tuple[Room, int]:
+    """The same where so many others come to us; also how many of those there is room for.
+
+    Where not all fit, half of the files are theirs: who cannot announce himself is not asked.
+    """
+    files = _limit_raised_to(hosts + guests + OURS)
+    let_in = min(guests, max(1, files - OURS) // 2)
+    return room(files - let_in, hosts, in_flight), let_in
+
+
 def room(files: int, hosts: int, in_flight: int) -> Room:
     """What fits into that many open files.
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from virt_preflight.controller.answers import Capacity, Silent
 from virt_preflight.controller.desk import Described, Desk
@@ -11,6 +11,14 @@ from virt_preflight.controller.fleet import FleetHost
 
 Seen = tuple[FleetHost, Described]
 KIB_PER_GIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """Hosts that came or changed, and the names of those that are there no more."""
+
+    seen: tuple[Seen, ...]
+    gone: tuple[str, ...]
 
 
 class HostWatch:
@@ -30,17 +38,20 @@ class HostWatch:
             self._ended = True
             self._looked.notify_all()
 
-    async def changes(self, labels: Sequence[str]) -> AsyncGenerator[list[Seen], None]:
-        """At first all hosts, then those of which something has changed."""
+    async def changes(self, labels: Sequence[str]) -> AsyncGenerator[News, None]:
+        """At first all hosts, then those that came, went, or of which something has changed."""
         told: dict[str, object] = {}
         async with self._watched():
             # What was seen before this watcher came may be old by hours: a look is waited for.
             while await self._next_look():
-                seen = list(self._seen.values())
-                chosen = [one for one in seen if _has(one[0], labels)]
-                news = [one for one in chosen if told.get(one[0].name) != coarse(one[1])]
-                told.update((host.name, coarse(answer)) for host, answer in news)
-                if news:
+                chosen = [one for one in self._seen.values() if _has(one[0], labels)]
+                now = {host.name: coarse(host, answer) for host, answer in chosen}
+                news = News(
+                    seen=tuple(it for it in chosen if told.get(it[0].name) != now[it[0].name]),
+                    gone=tuple(sorted(told.keys() - now.keys())),
+                )
+                told = now
+                if news.seen or news.gone:
                     yield news
 
     async def _next_look(self) -> bool:
@@ -71,17 +82,21 @@ class HostWatch:
             await asyncio.sleep(self._every_s)
 
 
-def coarse(answer: Described) -> object:
-    """What counts as a change: not the age of facts, and of memory only whole GiB."""
+def coarse(host: FleetHost, answer: Described) -> object:
+    """What counts as a change: not the age of facts, and of memory only whole GiB.
+
+    Nor when an announced host was last heard, which it is all the time.
+    """
+    known = (host.address, host.labels, host.last_seen is not None)
     if isinstance(answer, Silent):
-        return answer.why
+        return known, answer.why
     said = answer.said
     had = said.capacity
     free = had and Capacity(
         memory_total_kib=had.memory_total_kib,
         memory_free_kib=had.memory_free_kib // KIB_PER_GIB,
     )
-    return replace(said, facts_age_ms=0, capacity=free)
+    return known, replace(said, facts_age_ms=0, capacity=free)
 
 
 def _has(host: FleetHost, labels: Sequence[str]) -> bool:

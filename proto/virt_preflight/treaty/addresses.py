@@ -10,13 +10,14 @@ def is_socket(address: str) -> bool:
 
 def is_loopback(address: str) -> bool:
     """Whether it is a port that only this machine reaches."""
-    host = host_of(address)
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    ip = _ip(host_of(address))
+    return host_of(address).lower() == "localhost" if ip is None else ip.is_loopback
+
+
+def is_nowhere(address: str) -> bool:
+    """Whether it is one to listen at, all addresses of a machine, and none to reach anybody at."""
+    ip = _ip(host_of(address))
+    return ip is not None and ip.is_unspecified
 
 
 def is_local(address: str) -> bool:
@@ -27,3 +28,12 @@ def is_local(address: str) -> bool:
 def host_of(address: str) -> str:
     """`HOST:PORT` without its port and brackets."""
     return address.rpartition(":")[0].strip("[]")
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return mapped or ip

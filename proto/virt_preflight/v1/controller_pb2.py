@@ -23,12 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from virt_preflight.v1 import agent_pb2 as virt__preflight_dot_v1_dot_agent__pb2
 from virt_preflight.v1 import guest_pb2 as virt__preflight_dot_v1_dot_guest__pb2
 from virt_preflight.v1 import report_pb2 as virt__preflight_dot_v1_dot_report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"virt_preflight/v1/controller.proto\x12\x11virt_preflight.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dvirt_preflight/v1/agent.proto\x1a\x1dvirt_preflight/v1/guest.proto\x1a\x1evirt_preflight/v1/report.proto\"f\n\rDryRunRequest\x12.\n\x06guests\x18\x01 \x03(\x0b\x32\x1e.virt_preflight.v1.GuestChoice\x12%\n\x04move\x18\x02 \x01(\x0b\x32\x17.virt_preflight.v1.Move\"T\n\x0bGuestChoice\x12\x0e\n\x04name\x18\x01 \x01(\tH\x00\x12,\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x1c.virt_preflight.v1.GuestFileH\x00\x42\x07\n\x05guest\"/\n\tGuestFile\x12\x12\n\ndomain_xml\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61lled\x18\x02 \x01(\t\"\x82\x02\n\x04Move\x12\x11\n\tfrom_host\x18\x01 \x01(\t\x12\x10\n\x08to_hosts\x18\x02 \x03(\t\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x34\n\x07options\x18\x04 \x01(\x0b\x32#.virt_preflight.v1.MigrationOptions\x12\x32\n\x07\x63ommand\x18\x05 \x01(\x0b\x32!.virt_preflight.v1.CommandOptions\x12/\n\tquestions\x18\x06 \x01(\x0b\x32\x1c.virt_preflight.v1.Questions\x12*\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"_\n\x0e\x43ommandOptions\x12\x0f\n\x07suspend\x18\x01 \x01(\x08\x12\x16\n\x0eundefinesource\x18\x02 \x01(\x08\x12\x12\n\ncompressed\x18\x03 \x01(\x08\x12\x10\n\x08xml_file\x18\x04 \x01(\t\"\xe1\x01\n\x0e\x44ryRunResponse\x12\r\n\x05guest\x18\x01 \x01(\r\x12)\n\x05\x66ound\x18\x02 \x01(\x0b\x32\x18.virt_preflight.v1.FoundH\x00\x12/\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x1d.virt_preflight.v1.HostAnswerH\x00\x12-\n\x07ranking\x18\x04 \x01(\x0b\x32\x1a.virt_preflight.v1.RankingH\x00\x12-\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1a.virt_preflight.v1.FailureH\x00\x42\x06\n\x04said\"t\n\x05\x46ound\x12*\n\x04name\x18\x01 \x01(\x0b\x32\x1c.virt_preflight.v1.GuestName\x12\x30\n\rsource_report\x18\x02 \x01(\x0b\x32\x19.virt_preflight.v1.Report\x12\r\n\x05hosts\x18\x03 \x01(\r\"7\n\tGuestName\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\"\xab\x01\n\nHostAnswer\x12\x0c\n\x04host\x18\x01 \x01(\t\x12+\n\x07verdict\x18\x02 \x01(\x0e\x32\x1a.virt_preflight.v1.Verdict\x12+\n\x06report\x18\x03 \x01(\x0b\x32\x19.virt_preflight.v1.ReportH\x00\x12-\n\x07silence\x18\x04 \x01(\x0b\x32\x1a.virt_preflight.v1.SilenceH\x00\x42\x06\n\x04said\"<\n\x07Silence\x12\x0b\n\x03why\x18\x01 \x01(\t\x12\x11\n\tnext_step\x18\x02 \x01(\t\x12\x11\n\tnot_asked\x18\x03 \x01(\x08\"\xc0\x01\n\x07Ranking\x12*\n\x04name\x18\x01 \x01(\x0b\x32\x1c.virt_preflight.v1.GuestName\x12+\n\x07verdict\x18\x02 \x01(\x0e\x32\x1a.virt_preflight.v1.Verdict\x12\x30\n\ncandidates\x18\x03 \x03(\x0b\x32\x1c.virt_preflight.v1.Candidate\x12*\n\x07reasons\x18\x04 \x03(\x0b\x32\x19.virt_preflight.v1.Reason\"\xfa\x01\n\tCandidate\x12\x0c\n\x04host\x18\x01 \x01(\t\x12+\n\x07verdict\x18\x02 \x01(\x0e\x32\x1a.virt_preflight.v1.Verdict\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x12\n\x05score\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x06 \x01(\t\x12\x0e\n\x06\x63hecks\x18\x07 \x03(\t\x12-\n\x08\x63\x61pacity\x18\x08 \x01(\x0b\x32\x1b.virt_preflight.v1.Capacity\x12)\n\x06\x63laims\x18\t \x01(\x0b\x32\x19.virt_preflight.v1.ClaimsB\x08\n\x06_score\"5\n\x06Reason\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05hosts\x18\x03 \x01(\r\"*\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"q\n\x0bRankRequest\x12-\n\x05guest\x18\x01 \x01(\x0b\x32\x1e.virt_preflight.v1.GuestChoice\x12%\n\x04move\x18\x02 \x01(\x0b\x32\x17.virt_preflight.v1.Move\x12\x0c\n\x04\x62\x65st\x18\x03 \x01(\r\"\xe0\x01\n\x0cRankResponse\x12*\n\x04name\x18\x01 \x01(\x0b\x32\x1c.virt_preflight.v1.GuestName\x12*\n\x04\x62\x65st\x18\x02 \x03(\x0b\x32\x1c.virt_preflight.v1.Candidate\x12\r\n\x05hosts\x18\x03 \x01(\r\x12\x0e\n\x06takers\x18\x04 \x01(\r\x12-\n\x07missing\x18\x05 \x03(\x0b\x32\x1c.virt_preflight.v1.Candidate\x12*\n\x07reasons\x18\x06 \x03(\x0b\x32\x19.virt_preflight.v1.Reason\"N\n\x10ListHostsRequest\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\x11ListHostsResponse\x12&\n\x05hosts\x18\x01 \x03(\x0b\x32\x17.virt_preflight.v1.Host\"\x80\x02\n\x04Host\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x33\n\x06labels\x18\x03 \x03(\x0b\x32#.virt_preflight.v1.Host.LabelsEntry\x12>\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32\'.virt_preflight.v1.DescribeHostResponseH\x00\x12-\n\x07silence\x18\x05 \x01(\x0b\x32\x1a.virt_preflight.v1.SilenceH\x00\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04said\"#\n\x11WatchHostsRequest\x12\x0e\n\x06labels\x18\x01 \x03(\t\"<\n\x12WatchHostsResponse\x12&\n\x05hosts\x18\x01 \x03(\x0b\x32\x17.virt_preflight.v1.Host\"C\n\x15\x44\x65scribeChecksRequest\x12*\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"[\n\x16\x44\x65scribeChecksResponse\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x33\n\x06\x63hecks\x18\x02 \x03(\x0b\x32#.virt_preflight.v1.CheckDescription2\xc9\x03\n\x11\x43ontrollerService\x12O\n\x06\x44ryRun\x12 .virt_preflight.v1.DryRunRequest\x1a!.virt_preflight.v1.DryRunResponse0\x01\x12G\n\x04Rank\x12\x1e.virt_preflight.v1.RankRequest\x1a\x1f.virt_preflight.v1.RankResponse\x12V\n\tListHosts\x12#.virt_preflight.v1.ListHostsRequest\x1a$.virt_preflight.v1.ListHostsResponse\x12[\n\nWatchHosts\x12$.virt_preflight.v1.WatchHostsRequest\x1a%.virt_preflight.v1.WatchHostsResponse0\x01\x12\x65\n\x0e\x44\x65scribeChecks\x12(.virt_preflight.v1.DescribeChecksRequest\x1a).virt_preflight.v1.DescribeChecksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"virt_preflight/v1/controller.proto\x12\x11virt_preflight.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dvirt_preflight/v1/agent.proto\x1a\x1dvirt_preflight/v1/guest.proto\x1a\x1evirt_preflight/v1/report.proto\"f\n\rDryRunRequest\x12.\n\x06guests\x18\x01 \x03(\x0b\x32\x1e.virt_preflight.v1.GuestChoice\x12%\n\x04move\x18\x02 \x01(\x0b\x32\x17.virt_preflight.v1.Move\"T\n\x0bGuestChoice\x12\x0e\n\x04name\x18\x01 \x01(\tH\x00\x12,\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x1c.virt_preflight.v1.GuestFileH\x00\x42\x07\n\x05guest\"/\n\tGuestFile\x12\x12\n\ndomain_xml\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61lled\x18\x02 \x01(\t\"\x82\x02\n\x04Move\x12\x11\n\tfrom_host\x18\x01 \x01(\t\x12\x10\n\x08to_hosts\x18\x02 \x03(\t\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x34\n\x07options\x18\x04 \x01(\x0b\x32#.virt_preflight.v1.MigrationOptions\x12\x32\n\x07\x63ommand\x18\x05 \x01(\x0b\x32!.virt_preflight.v1.CommandOptions\x12/\n\tquestions\x18\x06 \x01(\x0b\x32\x1c.virt_preflight.v1.Questions\x12*\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"_\n\x0e\x43ommandOptions\x12\x0f\n\x07suspend\x18\x01 \x01(\x08\x12\x16\n\x0eundefinesource\x18\x02 \x01(\x08\x12\x12\n\ncompressed\x18\x03 \x01(\x08\x12\x10\n\x08xml_file\x18\x04 \x01(\t\"\xe1\x01\n\x0e\x44ryRunResponse\x12\r\n\x05guest\x18\x01 \x01(\r\x12)\n\x05\x66ound\x18\x02 \x01(\x0b\x32\x18.virt_preflight.v1.FoundH\x00\x12/\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x1d.virt_preflight.v1.HostAnswerH\x00\x12-\n\x07ranking\x18\x04 \x01(\x0b\x32\x1a.virt_preflight.v1.RankingH\x00\x12-\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1a.virt_preflight.v1.FailureH\x00\x42\x06\n\x04said\"t\n\x05\x46ound\x12*\n\x04name\x18\x01 \x01(\x0b\x32\x1c.virt_preflight.v1.GuestName\x12\x30\n\rsource_report\x18\x02 \x01(\x0b\x32\x19.virt_preflight.v1.Report\x12\r\n\x05hosts\x18\x03 \x01(\r\"7\n\tGuestName\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\"\xab\x01\n\nHostAnswer\x12\x0c\n\x04host\x18\x01 \x01(\t\x12+\n\x07verdict\x18\x02 \x01(\x0e\x32\x1a.virt_preflight.v1.Verdict\x12+\n\x06report\x18\x03 \x01(\x0b\x32\x19.virt_preflight.v1.ReportH\x00\x12-\n\x07silence\x18\x04 \x01(\x0b\x32\x1a.virt_preflight.v1.SilenceH\x00\x42\x06\n\x04said\"<\n\x07Silence\x12\x0b\n\x03why\x18\x01 \x01(\t\x12\x11\n\tnext_step\x18\x02 \x01(\t\x12\x11\n\tnot_asked\x18\x03 \x01(\x08\"\xc0\x01\n\x07Ranking\x12*\n\x04name\x18\x01 \x01(\x0b\x32\x1c.virt_preflight.v1.GuestName\x12+\n\x07verdict\x18\x02 \x01(\x0e\x32\x1a.virt_preflight.v1.Verdict\x12\x30\n\ncandidates\x18\x03 \x03(\x0b\x32\x1c.virt_preflight.v1.Candidate\x12*\n\x07reasons\x18\x04 \x03(\x0b\x32\x19.virt_preflight.v1.Reason\"\xfa\x01\n\tCandidate\x12\x0c\n\x04host\x18\x01 \x01(\t\x12+\n\x07verdict\x18\x02 \x01(\x0e\x32\x1a.virt_preflight.v1.Verdict\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x12\n\x05score\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x06 \x01(\t\x12\x0e\n\x06\x63hecks\x18\x07 \x03(\t\x12-\n\x08\x63\x61pacity\x18\x08 \x01(\x0b\x32\x1b.virt_preflight.v1.Capacity\x12)\n\x06\x63laims\x18\t \x01(\x0b\x32\x19.virt_preflight.v1.ClaimsB\x08\n\x06_score\"5\n\x06Reason\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05hosts\x18\x03 \x01(\r\"*\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"q\n\x0bRankRequest\x12-\n\x05guest\x18\x01 \x01(\x0b\x32\x1e.virt_preflight.v1.GuestChoice\x12%\n\x04move\x18\x02 \x01(\x0b\x32\x17.virt_preflight.v1.Move\x12\x0c\n\x04\x62\x65st\x18\x03 \x01(\r\"\xe0\x01\n\x0cRankResponse\x12*\n\x04name\x18\x01 \x01(\x0b\x32\x1c.virt_preflight.v1.GuestName\x12*\n\x04\x62\x65st\x18\x02 \x03(\x0b\x32\x1c.virt_preflight.v1.Candidate\x12\r\n\x05hosts\x18\x03 \x01(\r\x12\x0e\n\x06takers\x18\x04 \x01(\r\x12-\n\x07missing\x18\x05 \x03(\x0b\x32\x1c.virt_preflight.v1.Candidate\x12*\n\x07reasons\x18\x06 \x03(\x0b\x32\x19.virt_preflight.v1.Reason\"N\n\x10ListHostsRequest\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\x11ListHostsResponse\x12&\n\x05hosts\x18\x01 \x03(\x0b\x32\x17.virt_preflight.v1.Host\"\xaf\x02\n\x04Host\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x33\n\x06labels\x18\x03 \x03(\x0b\x32#.virt_preflight.v1.Host.LabelsEntry\x12>\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32\'.virt_preflight.v1.DescribeHostResponseH\x00\x12-\n\x07silence\x18\x05 \x01(\x0b\x32\x1a.virt_preflight.v1.SilenceH\x00\x12-\n\tlast_seen\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04said\"#\n\x11WatchHostsRequest\x12\x0e\n\x06labels\x18\x01 \x03(\t\"J\n\x12WatchHostsResponse\x12&\n\x05hosts\x18\x01 \x03(\x0b\x32\x17.virt_preflight.v1.Host\x12\x0c\n\x04gone\x18\x02 \x03(\t\"C\n\x15\x44\x65scribeChecksRequest\x12*\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"[\n\x16\x44\x65scribeChecksResponse\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x33\n\x06\x63hecks\x18\x02 \x03(\x0b\x32#.virt_preflight.v1.CheckDescription2\xc9\x03\n\x11\x43ontrollerService\x12O\n\x06\x44ryRun\x12 .virt_preflight.v1.DryRunRequest\x1a!.virt_preflight.v1.DryRunResponse0\x01\x12G\n\x04Rank\x12\x1e.virt_preflight.v1.RankRequest\x1a\x1f.virt_preflight.v1.RankResponse\x12V\n\tListHosts\x12#.virt_preflight.v1.ListHostsRequest\x1a$.virt_preflight.v1.ListHostsResponse\x12[\n\nWatchHosts\x12$.virt_preflight.v1.WatchHostsRequest\x1a%.virt_preflight.v1.WatchHostsResponse0\x01\x12\x65\n\x0e\x44\x65scribeChecks\x12(.virt_preflight.v1.DescribeChecksRequest\x1a).virt_preflight.v1.DescribeChecksResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,54 +38,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HOST_LABELSENTRY']._loaded_options = None
   _globals['_HOST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_DRYRUNREQUEST']._serialized_start=183
-  _globals['_DRYRUNREQUEST']._serialized_end=285
-  _globals['_GUESTCHOICE']._serialized_start=287
-  _globals['_GUESTCHOICE']._serialized_end=371
-  _globals['_GUESTFILE']._serialized_start=373
-  _globals['_GUESTFILE']._serialized_end=420
-  _globals['_MOVE']._serialized_start=423
-  _globals['_MOVE']._serialized_end=681
-  _globals['_COMMANDOPTIONS']._serialized_start=683
-  _globals['_COMMANDOPTIONS']._serialized_end=778
-  _globals['_DRYRUNRESPONSE']._serialized_start=781
-  _globals['_DRYRUNRESPONSE']._serialized_end=1006
-  _globals['_FOUND']._serialized_start=1008
-  _globals['_FOUND']._serialized_end=1124
-  _globals['_GUESTNAME']._serialized_start=1126
-  _globals['_GUESTNAME']._serialized_end=1181
-  _globals['_HOSTANSWER']._serialized_start=1184
-  _globals['_HOSTANSWER']._serialized_end=1355
-  _globals['_SILENCE']._serialized_start=1357
-  _globals['_SILENCE']._serialized_end=1417
-  _globals['_RANKING']._serialized_start=1420
-  _globals['_RANKING']._serialized_end=1612
-  _globals['_CANDIDATE']._serialized_start=1615
-  _globals['_CANDIDATE']._serialized_end=1865
-  _globals['_REASON']._serialized_start=1867
-  _globals['_REASON']._serialized_end=1920
-  _globals['_FAILURE']._serialized_start=1922
-  _globals['_FAILURE']._serialized_end=1964
-  _globals['_RANKREQUEST']._serialized_start=1966
-  _globals['_RANKREQUEST']._serialized_end=2079
-  _globals['_RANKRESPONSE']._serialized_start=2082
-  _globals['_RANKRESPONSE']._serialized_end=2306
-  _globals['_LISTHOSTSREQUEST']._serialized_start=2308
-  _globals['_LISTHOSTSREQUEST']._serialized_end=2386
-  _globals['_LISTHOSTSRESPONSE']._serialized_start=2388
-  _globals['_LISTHOSTSRESPONSE']._serialized_end=2447
-  _globals['_HOST']._serialized_start=2450
-  _globals['_HOST']._serialized_end=2706
-  _globals['_HOST_LABELSENTRY']._serialized_start=2653
-  _globals['_HOST_LABELSENTRY']._serialized_end=2698
-  _globals['_WATCHHOSTSREQUEST']._serialized_start=2708
-  _globals['_WATCHHOSTSREQUEST']._serialized_end=2743
-  _globals['_WATCHHOSTSRESPONSE']._serialized_start=2745
-  _globals['_WATCHHOSTSRESPONSE']._serialized_end=2805
-  _globals['_DESCRIBECHECKSREQUEST']._serialized_start=2807
-  _globals['_DESCRIBECHECKSREQUEST']._serialized_end=2874
-  _globals['_DESCRIBECHECKSRESPONSE']._serialized_start=2876
-  _globals['_DESCRIBECHECKSRESPONSE']._serialized_end=2967
-  _globals['_CONTROLLERSERVICE']._serialized_start=2970
-  _globals['_CONTROLLERSERVICE']._serialized_end=3427
+  _globals['_DRYRUNREQUEST']._serialized_start=216
+  _globals['_DRYRUNREQUEST']._serialized_end=318
+  _globals['_GUESTCHOICE']._serialized_start=320
+  _globals['_GUESTCHOICE']._serialized_end=404
+  _globals['_GUESTFILE']._serialized_start=406
+  _globals['_GUESTFILE']._serialized_end=453
+  _globals['_MOVE']._serialized_start=456
+  _globals['_MOVE']._serialized_end=714
+  _globals['_COMMANDOPTIONS']._serialized_start=716
+  _globals['_COMMANDOPTIONS']._serialized_end=811
+  _globals['_DRYRUNRESPONSE']._serialized_start=814
+  _globals['_DRYRUNRESPONSE']._serialized_end=1039
+  _globals['_FOUND']._serialized_start=1041
+  _globals['_FOUND']._serialized_end=1157
+  _globals['_GUESTNAME']._serialized_start=1159
+  _globals['_GUESTNAME']._serialized_end=1214
+  _globals['_HOSTANSWER']._serialized_start=1217
+  _globals['_HOSTANSWER']._serialized_end=1388
+  _globals['_SILENCE']._serialized_start=1390
+  _globals['_SILENCE']._serialized_end=1450
+  _globals['_RANKING']._serialized_start=1453
+  _globals['_RANKING']._serialized_end=1645
+  _globals['_CANDIDATE']._serialized_start=1648
+  _globals['_CANDIDATE']._serialized_end=1898
+  _globals['_REASON']._serialized_start=1900
+  _globals['_REASON']._serialized_end=1953
+  _globals['_FAILURE']._serialized_start=1955
+  _globals['_FAILURE']._serialized_end=1997
+  _globals['_RANKREQUEST']._serialized_start=1999
+  _globals['_RANKREQUEST']._serialized_end=2112
+  _globals['_RANKRESPONSE']._serialized_start=2115
+  _globals['_RANKRESPONSE']._serialized_end=2339
+  _globals['_LISTHOSTSREQUEST']._serialized_start=2341
+  _globals['_LISTHOSTSREQUEST']._serialized_end=2419
+  _globals['_LISTHOSTSRESPONSE']._serialized_start=2421
+  _globals['_LISTHOSTSRESPONSE']._serialized_end=2480
+  _globals['_HOST']._serialized_start=2483
+  _globals['_HOST']._serialized_end=2786
+  _globals['_HOST_LABELSENTRY']._serialized_start=2733
+  _globals['_HOST_LABELSENTRY']._serialized_end=2778
+  _globals['_WATCHHOSTSREQUEST']._serialized_start=2788
+  _globals['_WATCHHOSTSREQUEST']._serialized_end=2823
+  _globals['_WATCHHOSTSRESPONSE']._serialized_start=2825
+  _globals['_WATCHHOSTSRESPONSE']._serialized_end=2899
+  _globals['_DESCRIBECHECKSREQUEST']._serialized_start=2901
+  _globals['_DESCRIBECHECKSREQUEST']._serialized_end=2968
+  _globals['_DESCRIBECHECKSRESPONSE']._serialized_start=2970
+  _globals['_DESCRIBECHECKSRESPONSE']._serialized_end=3061
+  _globals['_CONTROLLERSERVICE']._serialized_start=3064
+  _globals['_CONTROLLERSERVICE']._serialized_end=3521
 # @@protoc_insertion_point(module_scope)

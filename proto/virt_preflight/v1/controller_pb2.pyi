@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from virt_preflight.v1 import agent_pb2 as _agent_pb2
 from virt_preflight.v1 import guest_pb2 as _guest_pb2
@@ -613,7 +614,7 @@ class ListHostsResponse(_message.Message):
     HOSTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Host]:
-        """In the order of the fleet file."""
+        """In the order of the fleet file, then those that announced themselves, by their names."""
 
     def __init__(
         self,
@@ -657,6 +658,7 @@ class Host(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     SILENCE_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in the fleet."""
     address: _builtins.str
@@ -667,6 +669,12 @@ class Host(_message.Message):
     def description(self) -> _agent_pb2.DescribeHostResponse: ...
     @_builtins.property
     def silence(self) -> Global___Silence: ...
+    @_builtins.property
+    def last_seen(self) -> _timestamp_pb2.Timestamp:
+        """When its agent, which announced it, was last heard by the controller. Absent: it did not
+        announce itself, and stands in the fleet file alone.
+        """
+
     def __init__(
         self,
         *,
@@ -675,10 +683,11 @@ class Host(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         description: _agent_pb2.DescribeHostResponse | None = ...,
         silence: Global___Silence | None = ...,
+        last_seen: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "said", b"said", "silence", b"silence"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "last_seen", b"last_seen", "said", b"said", "silence", b"silence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "description", b"description", "labels", b"labels", "name", b"name", "said", b"said", "silence", b"silence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "description", b"description", "labels", b"labels", "last_seen", b"last_seen", "name", b"name", "said", b"said", "silence", b"silence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_said: _TypeAlias = _typing.Literal["description", "silence"]  # noqa: Y015
     _WhichOneofArgType_said: _TypeAlias = _typing.Literal["said", b"said"]  # noqa: Y015
@@ -713,18 +722,24 @@ class WatchHostsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HOSTS_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Host]:
-        """At first all, then one that changed."""
+        """At first all, then those that came or changed."""
+
+    @_builtins.property
+    def gone(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of those that are in the fleet, or have the labels, no more."""
 
     def __init__(
         self,
         *,
         hosts: _abc.Iterable[Global___Host] | None = ...,
+        gone: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gone", b"gone", "hosts", b"hosts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

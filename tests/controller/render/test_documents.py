@@ -169,6 +169,8 @@ def test_a_host_list_keeps_to_its_schema() -> None:
         "host": "h4",
         "address": "h4:50551",
         "labels": {},
+        "announced": False,
+        "lastSeen": None,
         "silent": "no answer within 5 s",
         "nextStep": "See whether h4 is up.",
     }

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import UTC, datetime
 from textwrap import dedent
 
 from tests.controller.samples import CHECKS, GIB, HOST, SILENT
@@ -43,9 +44,18 @@ def test_the_fleet_at_a_glance() -> None:
 
 def test_wide_adds_where_and_which_it_is() -> None:
     shown = hosts_table(FLEET, ANSWERS, Form.WIDE, PLAIN).splitlines()
-    assert shown[0].split()[-6:] == ["ADDRESS", "OWN", "NAME", "UUID", "CLASS", "LABELS"]
+    assert shown[0].endswith("CLASS  LABELS  LAST SEEN")
+    assert " ADDRESS   OWN NAME    UUID " in shown[0]
     assert "h2:50551  h2.example  6a1f6c2e-" in shown[1]
     assert "h4:50551  -           -" in shown[3]
+
+
+def test_wide_tells_when_a_host_that_announced_itself_was_last_heard() -> None:
+    seen = datetime(2026, 11, 23, 10, 0, 7, tzinfo=UTC)
+    hosts = (replace(FLEET.hosts[0], last_seen=seen), *FLEET.hosts[1:-1])
+    hosts += (replace(FLEET.hosts[-1], last_seen=seen),)
+    shown = hosts_table(replace(FLEET, hosts=hosts), ANSWERS, Form.WIDE, PLAIN).splitlines()
+    assert ["2026-11-23 10:00:07Z" in line for line in shown[1:4]] == [True, False, True]
 
 
 def test_the_checks_at_a_glance() -> None:

@@ -68,7 +68,13 @@ def host_list(
 def described_hosts(fleet: Fleet, answers: Sequence[Described]) -> list[Document]:
     """Each host of the fleet, in the fleet's order."""
     return [
-        {"host": host.name, "address": host.address, "labels": dict(host.labels)}
+        {
+            "host": host.name,
+            "address": host.address,
+            "labels": dict(host.labels),
+            "announced": host.last_seen is not None,
+            "lastSeen": host.last_seen and _moment(host.last_seen),
+        }
         | _described(answer)
         for host, answer in zip(fleet.hosts, answers, strict=True)
     ]

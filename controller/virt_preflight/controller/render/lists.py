@@ -20,7 +20,9 @@ VERSIONS = ("AGENT", "LIBVIRT", "QEMU")
 
 def hosts_table(fleet: Fleet, answers: Sequence[Described], form: Form, look: Look) -> str:
     """Who answers, versions, what is free, age of facts; what a host could not learn below."""
-    more = ("ADDRESS", "OWN NAME", "UUID", "CLASS", "LABELS") if form is Form.WIDE else ()
+    more = (
+        ("ADDRESS", "OWN NAME", "UUID", "CLASS", "LABELS", "LAST SEEN") if form is Form.WIDE else ()
+    )
     table = columns("HOST", *VERSIONS, "ARCH", *NUMBERS, *more, "", right=NUMBERS)
     for host, answer in zip(fleet.hosts, answers, strict=True):
         table.add_row(*map(words, _host_row(host, answer, form)))
@@ -59,10 +61,12 @@ def _explanation(check: CheckDescription) -> Iterator[Part]:
 
 
 def _host_row(host: FleetHost, answer: Described, form: Form) -> tuple[str, ...]:
-    more = 5 if form is Form.WIDE else 0
+    more = 6 if form is Form.WIDE else 0
     labels = ", ".join(f"{key}={value}" for key, value in host.labels) or "-"
+    # Of those whose agents announced them: the others stand in the fleet file alone.
+    seen = f"{host.last_seen:%Y-%m-%d %H:%M:%S}Z" if host.last_seen else "-"
     if isinstance(answer, Silent):
-        address = (host.address, "-", "-", "-", labels)[:more]
+        address = (host.address, "-", "-", "-", labels, seen)[:more]
         return host.name, *("-" for _ in range(9)), *address, answer.why
     said = answer.said
     free, total = _memory(said)
@@ -83,6 +87,7 @@ def _host_row(host: FleetHost, answer: Described, form: Form) -> tuple[str, ...]
             said.uuid or "-",
             said.class_digest or "-",
             labels,
+            seen,
         )[:more],
         f"{count(len(said.unlearned), 'fact')} not learned" if said.unlearned else "",
     )

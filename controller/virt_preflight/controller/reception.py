@@ -1,0 +1,260 @@
+"""Where agents announce themselves: who comes in is looked at, kept, and then heard for ever."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import grpc
+from google.rpc import code_pb2
+
+from virt_preflight.controller import wire
+from virt_preflight.controller.fleet import agent_address, host_name
+from virt_preflight.controller.printable import one_line
+from virt_preflight.controller.refusals import Refusal, refuse
+from virt_preflight.controller.roll import NameTakenError, Presence, Roll, Visit
+from virt_preflight.controller.settings import Settings
+from virt_preflight.controller.store import StoreError, StoreFullError
+from virt_preflight.controller.trouble import BadFieldError
+from virt_preflight.controller.turnstile import TooManyError, Turnstile
+from virt_preflight.treaty.addresses import is_local, is_nowhere
+from virt_preflight.treaty.words import is_label
+from virt_preflight.v1 import fleet_pb2, fleet_pb2_grpc
+
+T = TypeVar("T")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name
+# 32 labels of 128 + 128 characters, of four bytes at most, are half of it.
+MESSAGE_AT_MOST = 64 * 1024
+# Who opens a stream has something to say.
+FIRST_WITHIN_S = 10.0
+# So many times the time between two heartbeats, and whoever was not heard is gone.
+SILENT_AFTER = 3
+# Nobody is heard more often than this: each time a disk is waited for.
+HEARD_EVERY_S = 1.0
+# Longer than any name with a port, or path of a socket (unix(7): 108).
+ADDRESS_AT_MOST = 300
+VERSION_AT_MOST = 64
+
+
+class NotAllowedError(Exception):
+    """This caller may not announce that host. Says why."""
+
+
+class EndedError(Exception):
+    """The stream is to end, with this refusal."""
+
+    def __init__(self, told: Refusal) -> None:
+        super().__init__(told.message)
+        self.told = told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
+    """Each stream is one agent's visit."""
+
+    roll: Roll
+    settings: Settings
+    turnstile: Turnstile
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def Announce(  # noqa: N802, D102 - the treaty's own name, and its words are there
+        self,
+        request_iterator: AsyncIterator[fleet_pb2.AnnounceRequest],  # noqa: ARG002 - it has no end
+        context: Context,
+    ) -> AsyncGenerator[fleet_pb2.AnnounceResponse, None]:
+        visit: Visit | None = None
+        try:
+            with self.turnstile.entered(""):
+                first = await self._next(context, FIRST_WITHIN_S)
+                if first is None:
+                    return
+                visit = await self.roll.enter(self._presence(first, context))
+                every_s = self.settings.announced.hear_every_s
+                answer = fleet_pb2.AnnounceResponse(hear_every=wire.duration(every_s))
+                yield answer
+                while await self._heard(context, visit, every_s):
+                    yield answer
+        except Exception as error:  # noqa: BLE001 - what is not expected is raised again below
+            await refuse(context, refusal(error))
+        finally:
+            if visit is not None:
+                self.roll.leave(visit)
+
+    async def _heard(self, context: Context, visit: Visit, every_s: float) -> bool:
+        """Whether it was still there, rather than gone in peace."""
+        await self._unless_ended(asyncio.sleep(min(HEARD_EVERY_S, every_s / 2)), visit)
+        said = await self._next(context, every_s * SILENT_AFTER, visit)
+        if said is None:
+            return False
+        if said.WhichOneof("says") != "heartbeat":
+            raise BadFieldError("heartbeat", "is not given: only the first message is a presence")
+        await self.roll.heard(visit)
+        return True
+
+    async def _next(
+        self, context: Context, within_s: float, visit: Visit | None = None
+    ) -> fleet_pb2.AnnounceRequest | None:
+        """What is said next, None at the end; raises EndedError where it is not waited for."""
+        try:
+            async with asyncio.timeout(within_s):
+                said = await self._unless_ended(context.read(), visit)
+        except TimeoutError:
+            raise EndedError(_silent(within_s)) from None
+        return None if said is grpc.aio.EOF else said
+
+    async def _unless_ended(self, coming: Awaitable[T], visit: Visit | None) -> T:
+        """What is waited for, unless the stream is to end before it comes."""
+        waiting = asyncio.ensure_future(coming)
+        ends = {asyncio.create_task(self.stopping.wait()): STOPPING}
+        if visit is not None:
+            ends[asyncio.create_task(visit.replaced.wait())] = REPLACED
+        try:
+            await asyncio.wait({waiting, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            for end, told in ends.items():
+                if end.done():
+                    raise EndedError(told)
+            return await waiting
+        finally:
+            for task in (waiting, *ends):
+                task.cancel()
+            await asyncio.gather(waiting, *ends, return_exceptions=True)
+
+    def _presence(self, said: fleet_pb2.AnnounceRequest, context: Context) -> Presence:
+        if self.settings.announced.hosts == "refuse":
+            raise NotAllowedError("nobody may announce himself here: only the fleet file counts")
+        if (size := said.ByteSize()) > MESSAGE_AT_MOST:
+            raise BadFieldError("presence", f"has {size} bytes: wanted at most {MESSAGE_AT_MOST}")
+        if said.WhichOneof("says") != "presence":
+            raise BadFieldError("presence", "is not given: it is to be the first message")
+        given = said.presence
+        peer = _peer(context)
+        presence = Presence(
+            name=_name(given.name),
+            address=_address(given.address, peer),
+            labels=self._labels(given.labels),
+            agent_version=_version(given.agent_version),
+        )
+        _refuse_impostor(presence.name, certified_names(context), peer, self.settings)
+        return presence
+
+    def _labels(self, given: Any) -> tuple[tuple[str, str], ...]:
+        limits = self.settings.limits
+        if len(given) > limits.labels_per_host:
+            raise BadFieldError(
+                "presence.labels", f"are {len(given)}: wanted at most {limits.labels_per_host}"
+            )
+        for key, value in given.items():
+            if max(len(key), len(value)) > limits.label_length:
+                raise BadFieldError(
+                    "presence.labels",
+                    f"{one_line(key[:40])}: is longer than {limits.label_length} characters",
+                )
+            if not is_label(key, value):
+                raise BadFieldError("presence.labels", f"{one_line(f'{key}={value}')} is no label")
+        return tuple(sorted(given.items()))
+
+
+def certified_names(context: Context) -> frozenset[str] | None:
+    """The names in the caller's certificate; None where he came without TLS."""
+    known = context.auth_context()
+    if b"ssl" not in known.get("transport_security_type", ()):
+        return None
+    names = known.get("x509_subject_alternative_name") or known.get("x509_common_name", ())
+    return frozenset(_text(names))
+
+
+def refusal(error: Exception) -> Refusal:
+    """What the agent is told. Raises what nobody has foreseen."""
+    match error:
+        case EndedError():
+            return error.told
+        case BadFieldError():
+            code, reason = code_pb2.INVALID_ARGUMENT, "MISUSED"
+            message = f"{error.field}: {error.why}"
+            fields = ((error.field, error.why),)
+            return Refusal(code=code, reason=reason, message=message, fields=fields)
+        case NotAllowedError():
+            code, reason = code_pb2.PERMISSION_DENIED, "NOT_ALLOWED"
+        case NameTakenError():
+            code, reason = code_pb2.ALREADY_EXISTS, "NAME_TAKEN"
+        case TooManyError():
+            code, reason = code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY"
+        case StoreFullError():
+            code, reason = code_pb2.RESOURCE_EXHAUSTED, "STORE_FULL"
+        case StoreError():
+            code, reason = code_pb2.UNAVAILABLE, "STORE_FAILED"
+        case _:
+            raise error
+    return Refusal(code=code, reason=reason, message=f"not kept: {error}")
+
+
+STOPPING = Refusal(
+    code=code_pb2.UNAVAILABLE, reason="STOPPING", message="the controller is being stopped"
+)
+REPLACED = Refusal(
+    code=code_pb2.ABORTED,
+    reason="REPLACED",
+    message="a newer stream of the same name and address took the place of this one",
+)
+
+
+def _silent(within_s: float) -> Refusal:
+    message = f"nothing was said for {within_s:g} s"
+    return Refusal(code=code_pb2.DEADLINE_EXCEEDED, reason="SILENT", message=message)
+
+
+def _name(given: str) -> str:
+    try:
+        return host_name(given[:ADDRESS_AT_MOST])
+    except ValueError as error:
+        raise BadFieldError("presence.name", one_line(str(error))) from None
+
+
+def _address(given: str, peer: str) -> str:
+    field_name = "presence.address"
+    try:
+        if len(given) > ADDRESS_AT_MOST:
+            raise ValueError(f"is longer than {ADDRESS_AT_MOST} characters")
+        address = agent_address(given)
+    except ValueError as error:
+        raise BadFieldError(field_name, one_line(str(error))) from None
+    if is_nowhere(address):
+        raise BadFieldError(field_name, f"{address}: nobody can be reached there")
+    if is_local(address) and not is_local(peer):
+        # We would ask somebody on our own machine, and take him for that host.
+        raise BadFieldError(field_name, f"{address}: is of its own machine only")
+    return address
+
+
+def _version(given: str) -> str:
+    if len(given) > VERSION_AT_MOST or not given.isprintable():
+        raise BadFieldError("presence.agent_version", "is no version")
+    return given
+
+
+def _refuse_impostor(
+    name: str, certified: frozenset[str] | None, peer: str, settings: Settings
+) -> None:
+    if certified is None:
+        if not is_local(peer) and not settings.insecure:
+            raise NotAllowedError("without a certificate nobody is believed who he is")
+        return
+    if name.lower() not in {one.lower() for one in certified}:
+        whose = ", ".join(sorted(certified)) or "nobody"
+        raise NotAllowedError(f"{name}: the certificate is of {one_line(whose)}")
+
+
+def _peer(context: Context) -> str:
+    """The caller's address, as addresses are written elsewhere."""
+    peer = unquote(context.peer())
+    return peer if peer.startswith("unix:") else peer.partition(":")[2]
+
+
+def _text(values: Iterable[bytes]) -> Iterable[str]:
+    for value in values:
+        with suppress(UnicodeDecodeError):
+            yield value.decode()
