@@ -15,11 +15,13 @@ from pathlib import Path
 from virt_preflight.controller.fleet import Fleet, from_names
 from virt_preflight.controller.service import served
 from virt_preflight.controller.settings import Announced, Limits, Settings
+from virt_preflight.treaty.tls import Tls
 
 PROGRAM = Path(sys.executable).parent / "virt-preflight"
 READY_WITHIN_S = 30
 LIMITS = Limits()
 ANNOUNCED = Announced()
+PLAIN = Tls()
 
 
 @contextmanager
@@ -31,6 +33,7 @@ def controller(
     announced: Announced = ANNOUNCED,
     store: Path | None = None,
     listen: str | None = None,
+    tls: Tls = PLAIN,
     metrics: str = "",
 ) -> Iterator[str]:
     """The address of a service for that fleet; it ends with the block."""
@@ -42,6 +45,7 @@ def controller(
             grace_s=1,
             watch_every_s=watch_every_s,
             announced=announced,
+            tls=tls,
             limits=limits,
             metrics=metrics,
         )

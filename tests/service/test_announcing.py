@@ -40,8 +40,12 @@ OFTEN = Announced(hear_every_s=0.1)
 class Visitor:
     """An agent's stream, message by message."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(address)
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        self._channel = (
+            grpc.insecure_channel(address)
+            if credentials is None
+            else grpc.secure_channel(address, credentials)
+        )
         self._says: queue.Queue[fleet_pb2.AnnounceRequest | None] = queue.Queue()
         self._answers = fleet_pb2_grpc.FleetServiceStub(self._channel).Announce(
             iter(self._says.get, None), timeout=30

@@ -277,8 +277,7 @@ async def _until_stopped(
     if store.stage is not None:
         await loop.run_in_executor(None, store.stage.tidy)
     await loop.run_in_executor(None, servicer.tidy_up)
-    tls = settings.tls.of_client()
-    async with announcing(announcement, tls, insecure=settings.insecure):
+    async with announcing(announcement, settings.tls, insecure=settings.insecure):
         await loop.run_in_executor(None, servicer.learn_ahead)
         await stopped.wait()
     await server.stop(grace=1.0)
