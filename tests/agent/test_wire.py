@@ -21,6 +21,8 @@ def test_what_the_source_says_arrives_as_it_was_said() -> None:
         digest_by_path={"/d": "ab" * 32},
         lock_manager="lockd",
         stored_xml=b"<domain/>",
+        tls_authority="-----BEGIN CERTIFICATE-----",
+        tls_client="-----BEGIN CERTIFICATE-----\n",
         pci_ids_by_address={"0000:3b:00.0": "8086:154c"},
         begin_cookie=b"<qemu-migration/>",
         lookup_by_name={"h2": Lookup(), "h3": Lookup(fault="no"), "h4": Lookup(doubt="late")},

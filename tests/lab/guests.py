@@ -230,8 +230,8 @@ def migrate(
     within_s: float = 30,
 ) -> Ran:
     """What it is all about: the real migration, as an operator runs it."""
-    uri = f"qemu+tcp://{destination.name}/system"
-    argv = ["virsh", "-q", "migrate", *mode, name, uri, *options]
+    own = () if "--desturi" in options else (f"qemu+tcp://{destination.name}/system",)
+    argv = ["virsh", "-q", "migrate", *mode, name, *own, *options]
     ran = attempt_on(source, argv, within_s=within_s)
     if ran.code is None:
         attempt_on(source, ["virsh", "-q", "domjobabort", name], within_s=10)

@@ -13,9 +13,11 @@ from virt_preflight.agent.dryrun import Asked, given, report
 from virt_preflight.agent.fact import Unknown
 from virt_preflight.agent.factstore import FactStore, Question
 from virt_preflight.agent.families import disks, firmware
+from virt_preflight.agent.families.certificates import Credentials
 from virt_preflight.agent.families.cpu import HostCpu
 from virt_preflight.agent.families.daemon import QemuConf
 from virt_preflight.agent.families.hostdevs import pci_ids_by_address
+from virt_preflight.agent.families.state import GuestCondition
 from virt_preflight.agent.families.tenants import HostIdentity
 from virt_preflight.agent.families.versions import HostVersions
 from virt_preflight.agent.hearing import Hearings
@@ -61,6 +63,9 @@ def departure(
     domain = read_domain(store.source.libvirt("domain-xml", found[0].uuid))
     sent = arriving(domain, store.source.libvirt("migratable-xml", found[0].uuid).encode())
     question = store.question(given(domain, policy, options, None), asked.max_age_s)
+    # First, what may keep Begin waiting, such as a backup: while it waits libvirtd is asked nothing
+    # more about the guest, and the reason would be lost.
+    question.value(GuestCondition)
     begun = None if asked.depth is Depth.FACTS else begin(store.source, found[0].uuid, options)
     hearings = Hearings(heard=(begun.hearing,)) if begun else None
     return Departure(
@@ -104,7 +109,7 @@ def origin_of(question: Question, host: str) -> GuestOrigin:
     identity, versions, cpu = find(HostIdentity), find(HostVersions), find(HostCpu)
     seen_disks, seen_firmware = find(disks.SeenDisks), find(firmware.SeenFirmware)
     identities, digests = find(disks.SeenIdentities), find(firmware.FirmwareDigests)
-    conf = find(QemuConf)
+    conf, tls = find(QemuConf), find(Credentials)
     features = None
     if cpu is not None:
         if isinstance(cpu.offered, Unknown):
@@ -126,6 +131,8 @@ def origin_of(question: Question, host: str) -> GuestOrigin:
         identity_by_path=identities.by_path if identities else {},
         digest_by_path=digests.by_path if digests else {},
         lock_manager=conf.lock_manager if conf else "",
+        tls_authority=tls.authority if tls else "",
+        tls_client=tls.client if tls else "",
         backing_by_path=disks.backing_by_path(seen_disks) if seen_disks else {},
         pci_ids_by_address=pci_ids_by_address(question.value(Domain), question.store.source),
         unlearned={

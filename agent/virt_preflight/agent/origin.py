@@ -61,6 +61,9 @@ class GuestOrigin:
     pci_ids_by_address: Mapping[str, str] = field(default_factory=dict)
     # What is kept for the guest's next start, where that travels along; empty where it does not.
     stored_xml: bytes = b""
+    # With --tls, in PEM: the authority that its QEMU goes by, and what it shows. Empty: not there.
+    tls_authority: str = ""
+    tls_client: str = ""
     # Beside the domain XML of libvirt's Begin phase; empty when that was not asked or refused.
     begin_cookie: bytes = b""
     # By the names that destinations have for themselves; None: the source was not asked to look.

@@ -139,6 +139,8 @@ def origin(message: guest_pb2.GuestOrigin) -> GuestOrigin:
         digest_by_path={file.path: file.sha256 for file in message.files if file.sha256},
         lock_manager=message.lock_manager,
         stored_xml=message.stored_xml,
+        tls_authority=message.tls.authority.decode(errors="replace"),
+        tls_client=message.tls.client.decode(errors="replace"),
         begin_cookie=message.begin_cookie,
         lookup_by_name={
             one.name: Lookup(fault=one.fault, doubt=one.doubt) for one in message.lookups.names
@@ -159,6 +161,11 @@ def origin_message(found: GuestOrigin) -> guest_pb2.GuestOrigin:
         files=[_origin_file(path, found) for path in sorted(found.paths)],
         lock_manager=found.lock_manager,
         stored_xml=found.stored_xml,
+        tls=guest_pb2.TlsCredentials(
+            authority=found.tls_authority.encode(), client=found.tls_client.encode()
+        )
+        if found.tls_authority or found.tls_client
+        else None,
         pci_devices=[
             guest_pb2.OriginPciDevice(address=address, vendor_product=ids)
             for address, ids in sorted(found.pci_ids_by_address.items())

@@ -25,39 +25,41 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvirt_preflight/v1/guest.proto\x12\x11virt_preflight.v1\x1a\x1egoogle/protobuf/duration.proto\"K\n\x05Guest\x12\x12\n\ndomain_xml\x18\x01 \x01(\x0c\x12.\n\x06origin\x18\x02 \x01(\x0b\x32\x1e.virt_preflight.v1.GuestOrigin\"\xaa\x03\n\x0bGuestOrigin\x12-\n\x04host\x18\x01 \x01(\x0b\x32\x1f.virt_preflight.v1.HostIdentity\x12\x31\n\x08versions\x18\x02 \x01(\x0b\x32\x1f.virt_preflight.v1.HostVersions\x12\x30\n\nhost_model\x18\x03 \x01(\x0b\x32\x1c.virt_preflight.v1.HostModel\x12,\n\x05\x66iles\x18\x04 \x03(\x0b\x32\x1d.virt_preflight.v1.OriginFile\x12\x37\n\x0bpci_devices\x18\x05 \x03(\x0b\x32\".virt_preflight.v1.OriginPciDevice\x12/\n\tunlearned\x18\x06 \x03(\x0b\x32\x1c.virt_preflight.v1.Unlearned\x12\x14\n\x0c\x62\x65gin_cookie\x18\x07 \x01(\x0c\x12\x14\n\x0clock_manager\x18\x08 \x01(\t\x12\x12\n\nstored_xml\x18\t \x01(\x0c\x12/\n\x07lookups\x18\n \x01(\x0b\x32\x1e.virt_preflight.v1.NameLookups\";\n\x0bNameLookups\x12,\n\x05names\x18\x01 \x03(\x0b\x32\x1d.virt_preflight.v1.NameLookup\"8\n\nNameLookup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66\x61ult\x18\x02 \x01(\t\x12\r\n\x05\x64oubt\x18\x03 \x01(\t\"*\n\x0cHostIdentity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04uuid\x18\x02 \x01(\t\"-\n\x0cHostVersions\x12\x0f\n\x07libvirt\x18\x01 \x01(\x04\x12\x0c\n\x04qemu\x18\x02 \x01(\x04\"<\n\tHostModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06vendor\x18\x02 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\"\x96\x01\n\nOriginFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x17\n\nsize_bytes\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x31\n\x08identity\x18\x03 \x01(\x0b\x32\x1f.virt_preflight.v1.FileIdentity\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x0f\n\x07\x62\x61\x63king\x18\x05 \x01(\tB\r\n\x0b_size_bytes\"S\n\x0c\x46ileIdentity\x12\x13\n\x0b\x66ile_system\x18\x01 \x01(\t\x12\r\n\x05inode\x18\x02 \x01(\x04\x12\x0f\n\x07\x62orn_ns\x18\x03 \x01(\x03\x12\x0e\n\x06serial\x18\x04 \x01(\t\":\n\x0fOriginPciDevice\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x16\n\x0evendor_product\x18\x02 \x01(\t\"&\n\tUnlearned\x12\x0c\n\x04\x66\x61\x63t\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"\xd9\x02\n\x10MigrationOptions\x12\x0c\n\x04live\x18\x01 \x01(\x08\x12\x0f\n\x07offline\x18\x02 \x01(\x08\x12\x0b\n\x03p2p\x18\x03 \x01(\x08\x12\x0e\n\x06\x64irect\x18\x04 \x01(\x08\x12\x11\n\ttunnelled\x18\x05 \x01(\x08\x12\x12\n\npersistent\x18\x06 \x01(\x08\x12\x18\n\x10\x63opy_storage_all\x18\x07 \x01(\x08\x12\x18\n\x10\x63opy_storage_inc\x18\x08 \x01(\x08\x12\x15\n\rmigrate_disks\x18\t \x03(\t\x12\x10\n\x08postcopy\x18\n \x01(\x08\x12\x15\n\rauto_converge\x18\x0b \x01(\x08\x12\x0b\n\x03tls\x18\x0c \x01(\x08\x12\x10\n\x08parallel\x18\r \x01(\x08\x12\x0e\n\x06unsafe\x18\x0e \x01(\x08\x12\r\n\x05\x64name\x18\x0f \x01(\t\x12\x0b\n\x03xml\x18\x10 \x01(\x0c\x12\x12\n\nmigrateuri\x18\x11 \x01(\t\x12\x0f\n\x07\x64\x65sturi\x18\x12 \x01(\t\"\x9a\x01\n\tQuestions\x12\'\n\x05\x64\x65pth\x18\x01 \x01(\x0e\x32\x18.virt_preflight.v1.Depth\x12\x0c\n\x04only\x18\x02 \x03(\t\x12\x0c\n\x04skip\x18\x03 \x03(\t\x12\r\n\x05waive\x18\x04 \x03(\t\x12*\n\x07max_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61llow\x18\x06 \x03(\t*h\n\x05\x44\x65pth\x12\x15\n\x11\x44\x45PTH_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x44\x45PTH_FACTS\x10\x01\x12\x11\n\rDEPTH_LIBVIRT\x10\x02\x12\x0f\n\x0b\x44\x45PTH_TRIAL\x10\x03\x12\x13\n\x0f\x44\x45PTH_REHEARSAL\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvirt_preflight/v1/guest.proto\x12\x11virt_preflight.v1\x1a\x1egoogle/protobuf/duration.proto\"K\n\x05Guest\x12\x12\n\ndomain_xml\x18\x01 \x01(\x0c\x12.\n\x06origin\x18\x02 \x01(\x0b\x32\x1e.virt_preflight.v1.GuestOrigin\"\xda\x03\n\x0bGuestOrigin\x12-\n\x04host\x18\x01 \x01(\x0b\x32\x1f.virt_preflight.v1.HostIdentity\x12\x31\n\x08versions\x18\x02 \x01(\x0b\x32\x1f.virt_preflight.v1.HostVersions\x12\x30\n\nhost_model\x18\x03 \x01(\x0b\x32\x1c.virt_preflight.v1.HostModel\x12,\n\x05\x66iles\x18\x04 \x03(\x0b\x32\x1d.virt_preflight.v1.OriginFile\x12\x37\n\x0bpci_devices\x18\x05 \x03(\x0b\x32\".virt_preflight.v1.OriginPciDevice\x12/\n\tunlearned\x18\x06 \x03(\x0b\x32\x1c.virt_preflight.v1.Unlearned\x12\x14\n\x0c\x62\x65gin_cookie\x18\x07 \x01(\x0c\x12\x14\n\x0clock_manager\x18\x08 \x01(\t\x12\x12\n\nstored_xml\x18\t \x01(\x0c\x12/\n\x07lookups\x18\n \x01(\x0b\x32\x1e.virt_preflight.v1.NameLookups\x12.\n\x03tls\x18\x0b \x01(\x0b\x32!.virt_preflight.v1.TlsCredentials\";\n\x0bNameLookups\x12,\n\x05names\x18\x01 \x03(\x0b\x32\x1d.virt_preflight.v1.NameLookup\"8\n\nNameLookup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66\x61ult\x18\x02 \x01(\t\x12\r\n\x05\x64oubt\x18\x03 \x01(\t\"3\n\x0eTlsCredentials\x12\x11\n\tauthority\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63lient\x18\x02 \x01(\x0c\"*\n\x0cHostIdentity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04uuid\x18\x02 \x01(\t\"-\n\x0cHostVersions\x12\x0f\n\x07libvirt\x18\x01 \x01(\x04\x12\x0c\n\x04qemu\x18\x02 \x01(\x04\"<\n\tHostModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06vendor\x18\x02 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\"\x96\x01\n\nOriginFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x17\n\nsize_bytes\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x31\n\x08identity\x18\x03 \x01(\x0b\x32\x1f.virt_preflight.v1.FileIdentity\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x0f\n\x07\x62\x61\x63king\x18\x05 \x01(\tB\r\n\x0b_size_bytes\"S\n\x0c\x46ileIdentity\x12\x13\n\x0b\x66ile_system\x18\x01 \x01(\t\x12\r\n\x05inode\x18\x02 \x01(\x04\x12\x0f\n\x07\x62orn_ns\x18\x03 \x01(\x03\x12\x0e\n\x06serial\x18\x04 \x01(\t\":\n\x0fOriginPciDevice\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x16\n\x0evendor_product\x18\x02 \x01(\t\"&\n\tUnlearned\x12\x0c\n\x04\x66\x61\x63t\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"\xd9\x02\n\x10MigrationOptions\x12\x0c\n\x04live\x18\x01 \x01(\x08\x12\x0f\n\x07offline\x18\x02 \x01(\x08\x12\x0b\n\x03p2p\x18\x03 \x01(\x08\x12\x0e\n\x06\x64irect\x18\x04 \x01(\x08\x12\x11\n\ttunnelled\x18\x05 \x01(\x08\x12\x12\n\npersistent\x18\x06 \x01(\x08\x12\x18\n\x10\x63opy_storage_all\x18\x07 \x01(\x08\x12\x18\n\x10\x63opy_storage_inc\x18\x08 \x01(\x08\x12\x15\n\rmigrate_disks\x18\t \x03(\t\x12\x10\n\x08postcopy\x18\n \x01(\x08\x12\x15\n\rauto_converge\x18\x0b \x01(\x08\x12\x0b\n\x03tls\x18\x0c \x01(\x08\x12\x10\n\x08parallel\x18\r \x01(\x08\x12\x0e\n\x06unsafe\x18\x0e \x01(\x08\x12\r\n\x05\x64name\x18\x0f \x01(\t\x12\x0b\n\x03xml\x18\x10 \x01(\x0c\x12\x12\n\nmigrateuri\x18\x11 \x01(\t\x12\x0f\n\x07\x64\x65sturi\x18\x12 \x01(\t\"\x9a\x01\n\tQuestions\x12\'\n\x05\x64\x65pth\x18\x01 \x01(\x0e\x32\x18.virt_preflight.v1.Depth\x12\x0c\n\x04only\x18\x02 \x03(\t\x12\x0c\n\x04skip\x18\x03 \x03(\t\x12\r\n\x05waive\x18\x04 \x03(\t\x12*\n\x07max_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61llow\x18\x06 \x03(\t*h\n\x05\x44\x65pth\x12\x15\n\x11\x44\x45PTH_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x44\x45PTH_FACTS\x10\x01\x12\x11\n\rDEPTH_LIBVIRT\x10\x02\x12\x0f\n\x0b\x44\x45PTH_TRIAL\x10\x03\x12\x13\n\x0f\x44\x45PTH_REHEARSAL\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'virt_preflight.v1.guest_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DEPTH']._serialized_start=1705
-  _globals['_DEPTH']._serialized_end=1809
+  _globals['_DEPTH']._serialized_start=1806
+  _globals['_DEPTH']._serialized_end=1910
   _globals['_GUEST']._serialized_start=84
   _globals['_GUEST']._serialized_end=159
   _globals['_GUESTORIGIN']._serialized_start=162
-  _globals['_GUESTORIGIN']._serialized_end=588
-  _globals['_NAMELOOKUPS']._serialized_start=590
-  _globals['_NAMELOOKUPS']._serialized_end=649
-  _globals['_NAMELOOKUP']._serialized_start=651
-  _globals['_NAMELOOKUP']._serialized_end=707
-  _globals['_HOSTIDENTITY']._serialized_start=709
-  _globals['_HOSTIDENTITY']._serialized_end=751
-  _globals['_HOSTVERSIONS']._serialized_start=753
-  _globals['_HOSTVERSIONS']._serialized_end=798
-  _globals['_HOSTMODEL']._serialized_start=800
-  _globals['_HOSTMODEL']._serialized_end=860
-  _globals['_ORIGINFILE']._serialized_start=863
-  _globals['_ORIGINFILE']._serialized_end=1013
-  _globals['_FILEIDENTITY']._serialized_start=1015
-  _globals['_FILEIDENTITY']._serialized_end=1098
-  _globals['_ORIGINPCIDEVICE']._serialized_start=1100
-  _globals['_ORIGINPCIDEVICE']._serialized_end=1158
-  _globals['_UNLEARNED']._serialized_start=1160
-  _globals['_UNLEARNED']._serialized_end=1198
-  _globals['_MIGRATIONOPTIONS']._serialized_start=1201
-  _globals['_MIGRATIONOPTIONS']._serialized_end=1546
-  _globals['_QUESTIONS']._serialized_start=1549
-  _globals['_QUESTIONS']._serialized_end=1703
+  _globals['_GUESTORIGIN']._serialized_end=636
+  _globals['_NAMELOOKUPS']._serialized_start=638
+  _globals['_NAMELOOKUPS']._serialized_end=697
+  _globals['_NAMELOOKUP']._serialized_start=699
+  _globals['_NAMELOOKUP']._serialized_end=755
+  _globals['_TLSCREDENTIALS']._serialized_start=757
+  _globals['_TLSCREDENTIALS']._serialized_end=808
+  _globals['_HOSTIDENTITY']._serialized_start=810
+  _globals['_HOSTIDENTITY']._serialized_end=852
+  _globals['_HOSTVERSIONS']._serialized_start=854
+  _globals['_HOSTVERSIONS']._serialized_end=899
+  _globals['_HOSTMODEL']._serialized_start=901
+  _globals['_HOSTMODEL']._serialized_end=961
+  _globals['_ORIGINFILE']._serialized_start=964
+  _globals['_ORIGINFILE']._serialized_end=1114
+  _globals['_FILEIDENTITY']._serialized_start=1116
+  _globals['_FILEIDENTITY']._serialized_end=1199
+  _globals['_ORIGINPCIDEVICE']._serialized_start=1201
+  _globals['_ORIGINPCIDEVICE']._serialized_end=1259
+  _globals['_UNLEARNED']._serialized_start=1261
+  _globals['_UNLEARNED']._serialized_end=1299
+  _globals['_MIGRATIONOPTIONS']._serialized_start=1302
+  _globals['_MIGRATIONOPTIONS']._serialized_end=1647
+  _globals['_QUESTIONS']._serialized_start=1650
+  _globals['_QUESTIONS']._serialized_end=1804
 # @@protoc_insertion_point(module_scope)

@@ -101,6 +101,7 @@ class GuestOrigin(_message.Message):
     LOCK_MANAGER_FIELD_NUMBER: _builtins.int
     STORED_XML_FIELD_NUMBER: _builtins.int
     LOOKUPS_FIELD_NUMBER: _builtins.int
+    TLS_FIELD_NUMBER: _builtins.int
     begin_cookie: _builtins.bytes
     """The migration cookie of libvirt's Begin phase, which holds no secrets: what a destination's
     Prepare phase is given beside the domain XML. Empty when Begin was not asked or refused.
@@ -137,6 +138,10 @@ class GuestOrigin(_message.Message):
         asked to look, or is older than that question.
         """
 
+    @_builtins.property
+    def tls(self) -> Global___TlsCredentials:
+        """Of the source's QEMU. Given only when it moves with --tls."""
+
     def __init__(
         self,
         *,
@@ -150,10 +155,11 @@ class GuestOrigin(_message.Message):
         lock_manager: _builtins.str = ...,
         stored_xml: _builtins.bytes = ...,
         lookups: Global___NameLookups | None = ...,
+        tls: Global___TlsCredentials | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "host_model", b"host_model", "lookups", b"lookups", "versions", b"versions"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "host_model", b"host_model", "lookups", b"lookups", "tls", b"tls", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_cookie", b"begin_cookie", "files", b"files", "host", b"host", "host_model", b"host_model", "lock_manager", b"lock_manager", "lookups", b"lookups", "pci_devices", b"pci_devices", "stored_xml", b"stored_xml", "unlearned", b"unlearned", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_cookie", b"begin_cookie", "files", b"files", "host", b"host", "host_model", b"host_model", "lock_manager", b"lock_manager", "lookups", b"lookups", "pci_devices", b"pci_devices", "stored_xml", b"stored_xml", "tls", b"tls", "unlearned", b"unlearned", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -207,6 +213,30 @@ class NameLookup(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NameLookup: _TypeAlias = NameLookup  # noqa: Y015
+
+@_typing.final
+class TlsCredentials(_message.Message):
+    """What a host's QEMU shows to others, and by whom it knows them: certificates in PEM, no keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    CLIENT_FIELD_NUMBER: _builtins.int
+    authority: _builtins.bytes
+    client: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        authority: _builtins.bytes = ...,
+        client: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "client", b"client"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TlsCredentials: _TypeAlias = TlsCredentials  # noqa: Y015
 
 @_typing.final
 class HostIdentity(_message.Message):

@@ -20,7 +20,7 @@ from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.report import Phase, Side
 from virt_preflight.agent.residents import Resident
 from virt_preflight.agent.sources import Impossible, LibvirtRefused, SourceError, Unreadable
-from virt_preflight.agent.sources.rehearsing import Played, Refusal, Script, Step, Way
+from virt_preflight.agent.sources.rehearsing import Knock, Played, Refusal, Script, Step, Way
 
 UUID = "11111111-2222-4333-8444-555555555555"
 DB1 = Resident(name="db1", uuid=UUID, id=3, state="running", persistent=True)
@@ -275,3 +275,9 @@ def test_the_address_is_the_one_that_the_sources_qemu_is_given(
     uri: str, asked: str, address: tuple[str, int] | None
 ) -> None:
     assert address_of(uri, asked) == address
+
+
+def test_a_qemu_that_wants_a_first_word_is_not_kept_waiting() -> None:
+    assert script_of(DB1, LIVE, URI, ()).knock is Knock.HELD
+    for encrypted in (replace(LIVE, tls=True), replace(LIVE, parallel=True)):
+        assert script_of(DB1, encrypted, URI, ()).knock is Knock.LET_GO

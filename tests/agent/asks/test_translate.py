@@ -325,9 +325,24 @@ OTHER_WORDINGS = {
     "Secret not found: secret '0b0b0b0b-1111-2222-3333-444444444444' does not have a value": (
         "disks.no-secret"
     ),
+    "internal error: Unable to find an unused port in range 'migration' (49152-49215)": (
+        "transport.no-free-port"
+    ),
+    "internal error: unable to execute QEMU command 'migrate-incoming': Failed to bind socket: "
+    "Cannot assign requested address": "transport.address-not-here",
+    "internal error: unable to execute QEMU command 'object-add': The server certificate "
+    "/etc/pki/qemu/server-cert.pem has expired": "certificates.server-refused",
+    "internal error: unable to execute QEMU command 'object-add': The client certificate "
+    "/etc/pki/qemu/client-cert.pem is not yet active": "certificates.client-refused",
+    "internal error: unable to execute QEMU command 'object-add': Our own certificate "
+    "/etc/pki/qemu/client-cert.pem failed validation against /etc/pki/qemu/ca-cert.pem: The "
+    "certificate hasn't got a known issuer": "certificates.client-refused",
+    "internal error: no IP address found for interface 'br9'": "graphics.network-unusable",
+    "internal error: Child process (LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root "
+    "/etc/qemu-ifup vnet2) unexpected exit status 127: libvirt:  error : cannot execute binary "
+    "/etc/qemu-ifup: No such file or directory\n": "nics.script-absent",
     # Of no check of ours: they stand as libvirt's own words.
     "access denied: 'QEMU' denied access": "",
-    "internal error: Unable to find an unused port in range 'migration' (49152-49215)": "",
     "unsupported configuration: Resource control is not supported on this host": "",
     "Cannot recv data: Connection reset by peer": "",
     "unable to connect to server at '10.0.0.9:22': Connection refused": "",

@@ -1,17 +1,31 @@
+import datetime as dt
+
+import pytest
+import trustme
+
 from tests.agent.fake import FakeSource
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems
 from virt_preflight.agent.families.certificates import (
     SERVER,
+    Certificates,
+    Credentials,
     MigrationCertificates,
     MigrationWithTls,
     certificates_for,
     client_absent,
+    client_refused,
+    credentials,
     migration_certificates,
     migration_with_tls,
+    not_trusted,
+    other_name,
     server_absent,
+    server_refused,
 )
 from virt_preflight.agent.families.daemon import QemuConf, QemuUser
+from virt_preflight.agent.families.tenants import HostIdentity
 from virt_preflight.agent.options import MigrationOptions
+from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.sources import FileStat, SourceError, Unreadable, User, Want
 
 QEMU = QemuUser(user=User(name="libvirt-qemu", uid=64055, gid=105), dynamic_ownership=True)
@@ -98,3 +112,128 @@ def test_a_source_with_certificates_is_fine() -> None:
 def test_without_tls_nobody_asks_for_certificates() -> None:
     assert migration_with_tls(MigrationOptions()) is None
     assert migration_with_tls(MigrationOptions(tls=True)) == TLS
+
+
+# ------------------------------------------------------------------------- what is in the files
+
+
+NOW_S = 1_800_000_000.0
+OURS, THEIRS = trustme.CA(), trustme.CA()
+FILES = MigrationCertificates(
+    certificates=Certificates(directory="/etc/pki/qemu", fault_by_name={})
+)
+SELF = HostIdentity(uuid="2", hostname="h2")
+
+
+def pem(*names: str, by: trustme.CA = OURS, years: int = 50) -> str:
+    ends = dt.datetime.fromtimestamp(NOW_S, dt.UTC) + dt.timedelta(365 * years)
+    begins = ends - dt.timedelta(365 * 60)
+    return (
+        by.issue_cert(*names, not_before=begins, not_after=ends).cert_chain_pems[0].bytes().decode()
+    )
+
+
+def authority(ca: trustme.CA = OURS) -> str:
+    return ca.cert_pem.bytes().decode()
+
+
+def holding(
+    server: str = "", client: str = "", ca: str | None = None, **settings: str
+) -> Credentials:
+    texts = {
+        "/etc/pki/qemu/ca-cert.pem": authority() if ca is None else ca,
+        "/etc/pki/qemu/server-cert.pem": server,
+        "/etc/pki/qemu/client-cert.pem": client,
+        "/proc/stat": f"cpu 1 2\nbtime {NOW_S - 100:.0f}\n",
+        "/proc/uptime": "100.00 150.00\n",
+    }
+    source = FakeSource(texts={path: text for path, text in texts.items() if text})
+    return credentials(source, TLS, FILES, conf(**settings))
+
+
+def test_a_certificate_of_its_own_authority_that_is_valid_is_fine() -> None:
+    host = holding(pem("h2"), pem("h2"))
+    assert not list(server_refused(TLS, host))
+    assert not list(client_refused(TLS, host))
+
+
+def test_a_certificate_that_has_expired_is_refused_by_its_own_qemu() -> None:
+    host = holding(pem("h2", years=-1), pem("h2"))
+    (problem,) = problems(server_refused(TLS, host))
+    assert problem.subject == "/etc/pki/qemu/server-cert.pem"
+    assert problem.found.startswith("expired on 2026-")
+    assert not list(client_refused(TLS, host))
+
+
+def test_a_certificate_of_another_authority_than_the_one_beside_it_is_refused() -> None:
+    host = holding(pem("h2"), pem("h2", by=THEIRS))
+    (problem,) = problems(client_refused(TLS, host))
+    assert problem.found == "not signed by the authority of ca-cert.pem"
+    assert not list(server_refused(TLS, host))
+
+
+def test_what_is_not_there_is_not_refused() -> None:
+    nothing = holding(ca="")
+    assert not list(server_refused(TLS, nothing))
+    assert not list(other_name(TLS, nothing, MigrationOptions(), conf(), SELF))
+
+
+def test_what_is_no_certificate_or_has_no_time_leaves_it_open() -> None:
+    with pytest.raises(Unreadable, match="/etc/pki/qemu: no certificate that can be read"):
+        holding("hello")
+    texts: dict[str, str | SourceError] = {
+        "/etc/pki/qemu/ca-cert.pem": authority(),
+        "/proc/stat": "cpu",
+    }
+    with pytest.raises(Unreadable, match="do not tell the time"):
+        credentials(FakeSource(texts=texts), TLS, FILES, conf())
+
+
+@pytest.mark.parametrize(
+    ("names", "migrateuri", "settings", "missing"),
+    [
+        (("h2",), "", {}, ""),
+        (("h9",), "", {}, "h2"),
+        (("h2",), "tcp://10.78.0.2:49999", {}, "10.78.0.2"),
+        (("h2", "10.78.0.2"), "tcp://10.78.0.2", {}, ""),
+        (("h2",), "", {"migration_host": '"wan.h2"'}, "wan.h2"),
+        (("h2",), "tcp://h2", {"migration_host": '"wan.h2"'}, ""),
+    ],
+)
+def test_the_certificate_has_to_name_the_host_that_the_source_connects_to(
+    names: tuple[str, ...], migrateuri: str, settings: dict[str, str], missing: str
+) -> None:
+    options = MigrationOptions(migrateuri=migrateuri)
+    found = problems(other_name(TLS, holding(pem(*names)), options, conf(**settings), SELF))
+    assert [problem.wanted for problem in found] == ([missing] if missing else [])
+
+
+def origin(ca: trustme.CA = OURS, client: str | None = None) -> GuestOrigin:
+    shown = pem("h1") if client is None else client
+    return GuestOrigin(host_name="h1", host_uuid="1", tls_authority=authority(ca), tls_client=shown)
+
+
+def test_each_host_has_to_know_the_authority_of_the_other() -> None:
+    host, foreign = holding(pem("h2")), pem("h1", by=THEIRS)
+    assert not list(not_trusted(TLS, host, origin()))
+    (problem,) = problems(not_trusted(TLS, host, origin(THEIRS)))
+    assert problem.wanted == "signed by an authority that h1 knows"
+    (problem,) = problems(not_trusted(TLS, host, origin(client=foreign)))
+    assert problem.subject == "the certificate of h1"
+
+
+def test_a_source_with_nothing_to_show_is_let_in_by_nobody_who_looks() -> None:
+    (problem,) = problems(not_trusted(TLS, holding(pem("h2")), origin(client="")))
+    assert problem.found == "no client-cert.pem there"
+    settings = {"migrate_tls_x509_verify": "0"}
+    assert not list(not_trusted(TLS, holding(pem("h2"), **settings), origin(client="")))
+    untold = GuestOrigin(host_name="h1", host_uuid="1")
+    assert not list(not_trusted(TLS, holding(pem("h2")), untold))
+
+
+def test_a_destination_that_verifies_nobody_takes_any_certificate() -> None:
+    foreign = origin(client=pem("h1", by=THEIRS))
+    for settings in ({"migrate_tls_x509_verify": "0"}, {"default_tls_x509_verify": "0"}):
+        assert not list(not_trusted(TLS, holding(pem("h2"), **settings), foreign))
+    both = {"migrate_tls_x509_verify": "1", "default_tls_x509_verify": "0"}
+    assert list(not_trusted(TLS, holding(pem("h2"), **both), foreign))

@@ -10,6 +10,7 @@ from virt_preflight.agent.families.daemon import (
     qemu_conf,
     qemu_user,
     tls_forced,
+    tls_forced_at_source,
 )
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
@@ -109,3 +110,13 @@ def test_the_same_lock_manager_or_one_that_is_not_told_is_fine() -> None:
     assert not list(other_lock_manager(conf('lock_manager = "lockd"'), locked_by("lockd")))
     assert not list(other_lock_manager(conf(""), locked_by("nop")))
     assert not list(other_lock_manager(conf(""), locked_by("")))
+
+
+def test_a_source_insists_on_tls_as_well() -> None:
+    assert list(tls_forced_at_source(conf("migrate_tls_force = 1"), MigrationOptions()))
+
+
+def test_a_source_that_insists_lets_go_with_tls_and_others_let_go_without() -> None:
+    insisting = conf("migrate_tls_force = 1")
+    assert not list(tls_forced_at_source(insisting, MigrationOptions(tls=True)))
+    assert not list(tls_forced_at_source(conf(""), MigrationOptions()))

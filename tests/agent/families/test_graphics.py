@@ -27,7 +27,7 @@ from virt_preflight.agent.families.graphics import (
     video_not_offered,
 )
 from virt_preflight.agent.families.machine import SeenCapabilities
-from virt_preflight.agent.sources import FileStat, User, Want
+from virt_preflight.agent.sources import FileStat, SourceError, User, Want
 
 QEMU = QemuUser(user=User(name="libvirt-qemu", uid=64055, gid=105), dynamic_ownership=True)
 PLAIN = HostGraphics(address_by_kind={"vnc": "127.0.0.1", "spice": "127.0.0.1"})
@@ -170,7 +170,7 @@ def test_what_the_servers_name_is_looked_at() -> None:
         network("lan", "<forward mode='bridge'/><bridge name='br0'/>"),
     ]
     source = FakeSource(
-        stats={"/run/screens": folder},
+        stats={"/run/screens": folder, "/sys/class/net/br0": folder},
         bindables={
             ("10.0.0.1", 0): True,
             ("10.0.0.1", 5999): False,
@@ -305,3 +305,24 @@ def test_a_lone_socket_is_an_attribute_in_xml_that_is_sent() -> None:
     (server,) = read("<graphics type='vnc' socket='/srv/vnc/a.sock'/>").servers
     assert server.socket == "/srv/vnc/a.sock"
     assert not server.ports
+
+
+def test_a_websocket_has_its_port_whatever_autoport_says() -> None:
+    screen = "<graphics type='vnc' port='5901' autoport='yes' websocket='{}' listen='0.0.0.0'/>"
+    assert [server.ports for server in read(screen.format("5777")).servers] == [(5777,)]
+    assert [server.ports for server in read(screen.format("-1")).servers] == [()]
+
+
+def test_a_network_that_is_a_bridge_gives_an_address_only_while_the_bridge_is_there() -> None:
+    xml = "<network><forward mode='bridge'/><bridge name='br9'/></network>"
+    answers: dict[tuple[str, ...], str | SourceError] = {
+        ("networks",): json.dumps([{"name": "mgmt", "xml": xml}])
+    }
+    guest = one(kind="vnc", network="mgmt")
+    (problem,) = problems(
+        network_unusable(guest, seen_graphics(FakeSource(answers=answers), guest, PLAIN))
+    )
+    assert problem.found == "there is no bridge br9"
+    folder = FileStat(kind="dir", size_bytes=0, mode=0o755, uid=0, gid=0, device=1, inode=2)
+    there = FakeSource(answers=answers, stats={"/sys/class/net/br9": folder})
+    assert not list(network_unusable(guest, seen_graphics(there, guest, PLAIN)))

@@ -9,14 +9,22 @@ from virt_preflight.agent.families.transport import (
     AddressSeen,
     LookedUp,
     MigrationAddress,
+    MigrationListener,
     PortFree,
+    SourceAddress,
+    address_not_here,
     address_seen,
+    leads_to_itself,
     looked_up,
     migration_address,
+    migration_listener,
+    no_free_port,
     no_way,
+    not_this_host,
     own_name_unknown,
     port_free,
     port_taken,
+    source_address,
     unknown_name,
 )
 from virt_preflight.agent.options import MigrationOptions
@@ -152,3 +160,96 @@ def test_where_the_source_is_told_no_name_none_is_looked_at(options: MigrationOp
 def test_a_source_that_was_not_asked_is_not_held_against_anybody() -> None:
     origin = GuestOrigin(host_name="h1", host_uuid="")
     assert looked_up(MigrationOptions(), origin) is None
+
+
+# ----------------------------------------------------------------------- addresses of one's own
+
+
+H1 = HostIdentity(uuid="1", hostname="h1")
+OWN = {("10.0.0.1", 0): True, ("10.0.0.2", 0): False, ("127.0.0.1", 0): True}
+
+
+def leading(address: MigrationAddress) -> SourceAddress:
+    return source_address(FakeSource(bindables=OWN), address, H1)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "127.0.0.1", "localhost", "h1"])
+def test_an_address_that_leads_the_source_to_itself_leads_nowhere(host: str) -> None:
+    address = MigrationAddress(host=host, port=None)
+    (problem,) = leads_to_itself(address, leading(address))
+    assert isinstance(problem, Problem)
+    assert problem.found == "the source's own"
+
+
+@pytest.mark.parametrize("host", ["10.0.0.2", "h2", "migrate.h2.example"])
+def test_another_address_leads_away(host: str) -> None:
+    address = MigrationAddress(host=host, port=None)
+    assert not list(leads_to_itself(address, leading(address)))
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 49152), ("fe80::1", None)])
+def test_with_a_port_a_tunnel_may_lead_on_and_nobody_can_tell(host: str, port: int | None) -> None:
+    address = MigrationAddress(host=host, port=port)
+    (left,) = leads_to_itself(address, leading(address))
+    assert isinstance(left, CouldNotTell)
+
+
+def test_a_number_that_is_none_of_the_destinations_is_a_risk() -> None:
+    address = MigrationAddress(host="10.0.0.2", port=None)
+    (problem,) = not_this_host(address, leading(address))
+    assert isinstance(problem, Problem)
+    assert problem.found == "none of its own"
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "h9"])
+def test_a_number_of_the_destinations_is_fine_and_a_name_is_not_judged(host: str) -> None:
+    address = MigrationAddress(host=host, port=None)
+    assert not list(not_this_host(address, leading(address)))
+
+
+def listener(
+    busy: tuple[int, ...] = (), bindables: dict[tuple[str, int], bool] | None = None, **conf: str
+) -> MigrationListener:
+    free = {
+        (host, port): port not in busy for host in ("::", "0.0.0.0") for port in range(49150, 49300)
+    }
+    return migration_listener(
+        FakeSource(bindables={**free, **OWN, **(bindables or {})}), QemuConf(value_by_key=conf)
+    )
+
+
+def test_a_destination_waits_at_migration_address_and_nowhere_else() -> None:
+    assert not list(address_not_here(listener(), PLAIN))
+    assert not list(address_not_here(listener(migration_address='"10.0.0.1"'), PLAIN))
+    elsewhere = listener(migration_address='"10.0.0.2"')
+    (problem,) = address_not_here(elsewhere, PLAIN)
+    assert isinstance(problem, Problem)
+    assert problem.found == "10.0.0.2, which is not"
+    assert not list(address_not_here(elsewhere, MigrationOptions(tunnelled=True)))
+    (left,) = address_not_here(listener(migration_address='"10.0.0.9"'), PLAIN)
+    assert isinstance(left, CouldNotTell)
+
+
+PLAIN = MigrationOptions(live=True, p2p=True)
+
+
+def test_one_free_port_of_the_range_is_enough() -> None:
+    assert not list(no_free_port(listener(busy=tuple(range(49152, 49215))), PLAIN))
+    (problem,) = no_free_port(listener(busy=tuple(range(49152, 49216))), PLAIN)
+    assert isinstance(problem, Problem)
+    assert problem.wanted == "a free one of 49152 to 49215"
+
+
+def test_a_port_that_is_taken_by_ipv6_alone_is_taken() -> None:
+    taken = {("::", port): False for port in range(49152, 49216)}
+    assert list(no_free_port(listener(bindables=taken), PLAIN))
+
+
+def test_the_range_is_qemu_confs_and_a_fixed_port_is_of_none() -> None:
+    small = listener(busy=(49200, 49201), migration_port_min="49200", migration_port_max="49201")
+    assert list(no_free_port(small, PLAIN))
+    fixed = MigrationOptions(migrateuri="tcp://h2:50000")
+    assert not list(no_free_port(small, fixed))
+    (left,) = no_free_port(listener(migration_port_min="60000", migration_port_max="60001"), PLAIN)
+    assert isinstance(left, CouldNotTell)
+    assert listener(migration_port_min="many").ports == range(49152, 49216)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from virt_preflight.agent.sources import Impossible, Refused, Unreadable
-from virt_preflight.agent.sources.rehearsing import Played, Script, Step, Way, Whole
+from virt_preflight.agent.sources.rehearsing import Knock, Played, Script, Step, Way, Whole
 
 pytest.importorskip("libvirt", reason="no libvirt binding on this machine")
 
@@ -130,6 +130,7 @@ SCRIPT = Script(
     rewritten=lambda _: b"<domain rewritten=''/>",
     lost=lambda _, seen: ("seen",) if b"<seen/>" in seen else (),
     address=lambda _: None,
+    knock=Knock.HELD,
 )
 
 
@@ -411,3 +412,60 @@ def test_a_file_of_which_libvirt_remembers_nothing(tmp_path: Path) -> None:
     path.write_text("")
     assert LiveBroom(HERE).remembered(str(path)) == {}
     assert LiveBroom(HERE).remembered(str(tmp_path / "gone")) == {}
+
+
+# ------------------------------------------------------------------------------- the connection
+
+
+@pytest.fixture
+def port() -> Iterator[socket.socket]:
+    """Where the waiting QEMU listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(10)
+        yield listening
+
+
+def knocking(port: socket.socket, knock: Knock) -> Script:
+    return replace(SCRIPT, address=lambda _: port.getsockname(), knock=knock)
+
+
+def finishing(monkeypatch: pytest.MonkeyPatch, port: socket.socket, within_s: float) -> list[str]:
+    """A Finish that notes whether who connected is still there, for so long at most."""
+    seen: list[str] = []
+
+    def cancel(*_: object) -> None:
+        connection, _address = port.accept()
+        with connection:
+            connection.settimeout(within_s)
+            try:
+                seen.append("gone" if connection.recv(1) == b"" else "talks")
+            except TimeoutError:
+                seen.append("waits")
+
+    monkeypatch.setattr(entrypoints, "cancel", cancel)
+    return seen
+
+
+def test_the_connection_is_held_until_after_finish(
+    world: World, monkeypatch: pytest.MonkeyPatch, port: socket.socket
+) -> None:
+    seen = finishing(monkeypatch, port, 0.2)
+    assert play(knocking(port, Knock.HELD)).way is Way.OPEN
+    assert seen == ["waits"]
+
+
+def test_a_qemu_that_wants_a_first_word_is_let_go_before_finish(
+    world: World, monkeypatch: pytest.MonkeyPatch, port: socket.socket
+) -> None:
+    seen = finishing(monkeypatch, port, 10)
+    assert play(knocking(port, Knock.LET_GO)).way is Way.OPEN
+    assert seen == ["gone"]
+
+
+def test_a_qemu_that_hears_nobody_while_it_is_held_is_let_go_in_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch, port: socket.socket
+) -> None:
+    monkeypatch.setattr(rehearsing, "HELD_WITHIN_S", 0.2)
+    seen = finishing(monkeypatch, port, 10)
+    assert play(knocking(port, Knock.HELD)).way is Way.OPEN
+    assert seen == ["gone"]

@@ -25,6 +25,7 @@ from virt_preflight.agent.report import Phase, Side
 from virt_preflight.agent.residents import Resident
 from virt_preflight.agent.sources import Impossible, Source, SourceError
 from virt_preflight.agent.sources.rehearsing import (
+    Knock,
     Parameters,
     Played,
     Refusal,
@@ -121,6 +122,7 @@ def script_of(
         rewritten=partial(rewritten, keep_owner_of=frozenset(keep_owner_of)),
         lost=lost,
         address=partial(address_of, asked=options.migrateuri),
+        knock=Knock.LET_GO if options.tls or options.parallel else Knock.HELD,
     )
 
 

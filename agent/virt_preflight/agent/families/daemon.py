@@ -10,7 +10,7 @@ from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.fact import Pace, have
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
-from virt_preflight.agent.report import Phase, Severity
+from virt_preflight.agent.report import Phase, Severity, Side
 from virt_preflight.agent.sources import Absent, Refused, Source, Unreadable, User
 from virt_preflight.agent.xml import parse
 
@@ -32,6 +32,13 @@ class QemuConf:
         """A quoted string without its quotes; None when it is not set."""
         value = self.value_by_key.get(key)
         return None if value is None else value.strip().strip("\"'")
+
+    def ports(self, name: str, default: range) -> range:
+        """A range of ports, `name`_min to `name`_max; the default where it is not told."""
+        low = self.value_by_key.get(f"{name}_min", str(default.start)).strip()
+        high = self.value_by_key.get(f"{name}_max", str(default.stop - 1)).strip()
+        told = low.isascii() and low.isdigit() and high.isascii() and high.isdigit()
+        return range(int(low), min(int(high), 65535) + 1) if told else default
 
     @property
     def lock_manager(self) -> str:
@@ -125,6 +132,23 @@ def tls_forced(conf: QemuConf, options: MigrationOptions) -> Problems:
     """
     if conf.flag("migrate_tls_force", default=False) and not (options.tls or options.tunnelled):
         yield Problem(subject="migration", wanted="--tls", found="migrate_tls_force = 1, no --tls")
+
+
+@check(
+    "daemon.tls-forced-at-source",
+    Severity.BLOCKER,
+    title="migration only with TLS",
+    remedy="Ask and migrate with --tls, or lift migrate_tls_force in qemu.conf.",
+    side=Side.SOURCE,
+    phase=Phase.PERFORM,
+)
+def tls_forced_at_source(conf: QemuConf, options: MigrationOptions) -> Problems:
+    """What a host insists on as a destination, it insists on as a source.
+
+    Error: "this libvirtd instance allows migration only with VIR_MIGRATE_TLS flag"
+    (qemuMigrationSrcPerform, qemu/qemu_migration.c; seen with 9.0 and 11.3).
+    """
+    yield from tls_forced(conf, options)
 
 
 @check(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
-from virt_preflight.agent.fact import Pace, look, need
+from virt_preflight.agent.fact import Pace, Unknown, have, look, need
+from virt_preflight.agent.families.chardevs.host import any_free, could_listen
 from virt_preflight.agent.families.daemon import QemuConf
 from virt_preflight.agent.families.tenants import HostIdentity
 from virt_preflight.agent.options import MigrationOptions
@@ -19,6 +21,8 @@ from virt_preflight.agent.sources import Absent, Refused, Source
 # Nobody listens there (tcpmux), so that nobody is disturbed: a migration's own port must not be
 # knocked at, since a QEMU that waits there for another guest takes any caller for its source.
 KNOCK_AT = 1
+# QEMU_MIGRATION_PORT_MIN and _MAX (qemu/qemu_conf.h).
+MIGRATION_PORTS = range(49152, 49216)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,24 @@ class PortFree:
 
     port: int
     free: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceAddress:
+    """Whether --migrateuri leads the source to itself."""
+
+    own: bool | Unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationListener:
+    """Where this host's QEMUs wait for guests: by qemu.conf, or libvirt's defaults."""
+
+    # migration_address, empty where all addresses will do; and whether it is the host's.
+    address: str
+    local: bool | Unknown
+    ports: range
+    any_free: bool | Unknown
 
 
 @need
@@ -110,6 +132,135 @@ def port_free(source: Source, address: MigrationAddress) -> PortFree | None:
         return None
     free = source.bindable("0.0.0.0", address.port) and source.bindable("::", address.port)  # noqa: S104 - it is looked up, not listened on
     return PortFree(port=address.port, free=free)
+
+
+@look(Pace.MOVING)
+def source_address(
+    source: Source, address: MigrationAddress, identity: HostIdentity
+) -> SourceAddress:
+    """By number, or by the name that the host has for itself; other names nobody here resolves."""
+    if address.host in ("localhost", identity.hostname):
+        return SourceAddress(own=True)
+    try:
+        ip_address(address.host)
+    except ValueError:
+        return SourceAddress(own=False)
+    return SourceAddress(own=could_listen(source, address.host, 0))
+
+
+@have(Pace.MOVING)
+def migration_listener(source: Source, conf: QemuConf) -> MigrationListener:
+    """migration_address and migration_port_min to _max (qemu/qemu_conf.c)."""
+    address = conf.string("migration_address") or ""
+    ports = conf.ports("migration_port", MIGRATION_PORTS)
+    return MigrationListener(
+        address=address,
+        local=could_listen(source, address, 0) if address else True,
+        ports=ports,
+        any_free=any_free(source, ports),
+    )
+
+
+@check(
+    "transport.leads-to-itself",
+    Severity.BLOCKER,
+    title="the migration address is the source's own",
+    remedy="Give an address of the destination, or leave --migrateuri out.",
+    side=Side.SOURCE,
+    phase=Phase.PERFORM,
+)
+def leads_to_itself(address: MigrationAddress, seen: SourceAddress) -> Problems:
+    """The source's QEMU would connect to the source: to nobody, or to another guest that waits.
+
+    With a port a tunnel may lead on from there, which nobody can see. Error: "unable to connect
+    to server at '127.0.0.1:49152': Connection refused".
+    """
+    subject = f"--migrateuri {address.host}"
+    if isinstance(seen.own, Unknown):
+        yield CouldNotTell(subject=subject, why=seen.own.why)
+    elif seen.own and address.port is not None:
+        yield CouldNotTell(
+            subject=subject, why=f"it is the source's own, unless port {address.port} leads on"
+        )
+    elif seen.own:
+        yield Problem(
+            subject=subject, wanted="an address of the destination", found="the source's own"
+        )
+
+
+@check(
+    "transport.not-this-host",
+    Severity.RISK,
+    title="the migration address is not the destination's",
+    remedy="Give an address of the destination, or leave --migrateuri out.",
+    phase=Phase.PERFORM,
+)
+def not_this_host(address: MigrationAddress, seen: SourceAddress) -> Problems:
+    """The destination waits for the guest at its own addresses.
+
+    One that it does not have may still lead to it, where addresses are translated on the way.
+    """
+    try:
+        ip_address(address.host)
+    except ValueError:
+        return
+    if seen.own is False:
+        yield Problem(
+            subject=f"--migrateuri {address.host}",
+            wanted="an address of this host",
+            found="none of its own",
+        )
+
+
+@check(
+    "transport.address-not-here",
+    Severity.BLOCKER,
+    title="migration_address is not the host's",
+    remedy="Set migration_address in qemu.conf to an address of this host, and restart libvirtd.",
+)
+def address_not_here(host: MigrationListener, options: MigrationOptions) -> Problems:
+    """QEMU waits for a guest at that address, and at no other.
+
+    Error: "unable to execute QEMU command 'migrate-incoming': Failed to bind socket: Cannot assign
+    requested address". A tunnelled migration needs none.
+    """
+    if options.tunnelled:
+        return
+    if isinstance(host.local, Unknown):
+        yield CouldNotTell(subject="migration_address", why=host.local.why)
+    elif not host.local:
+        yield Problem(
+            subject="migration_address",
+            wanted="an address of this host",
+            found=f"{host.address}, which is not",
+        )
+
+
+@check(
+    "transport.no-free-port",
+    Severity.BLOCKER,
+    title="no port left to migrate to",
+    remedy="Wait until a migration has ended, or widen migration_port_min to _max in qemu.conf.",
+)
+def no_free_port(host: MigrationListener, options: MigrationOptions) -> Problems:
+    """libvirt takes the first free port of its range, 49152 to 49215 unless qemu.conf says more.
+
+    Error: "Unable to find an unused port in range 'migration' (49152-49215)"
+    (virPortAllocatorAcquire, util/virportallocator.c). A port in --migrateuri is not of that range.
+    """
+    fixed = host_and_port(options.migrateuri.partition(":")[2])[1]
+    if options.tunnelled or fixed:
+        return
+    named = f"{host.ports.start} to {host.ports.stop - 1}"
+    if isinstance(host.any_free, Unknown):
+        yield CouldNotTell(subject="the migration's port", why=host.any_free.why)
+    elif not host.any_free:
+        yield Problem(
+            subject="the migration's port",
+            wanted=f"a free one of {named}",
+            found="somebody listens on each",
+            commands=("ss -ltnp",),
+        )
 
 
 @check(

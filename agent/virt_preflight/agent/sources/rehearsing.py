@@ -34,6 +34,16 @@ class Whole:
     token: str
 
 
+class Knock(Enum):
+    """For how long the connection to the migration's port is kept."""
+
+    # A QEMU that waits takes one that ends for a broken migration.
+    HELD = "until after Finish"
+    # One that has to hear a first word - TLS's, or that of one of several channels - hears nobody
+    # else meanwhile, libvirt neither; and it forgives a connection that ends before that word.
+    LET_GO = "let go at once"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
     """All that a rehearsal goes by. Flags and parameters are libvirt's own (see asks/flags.py)."""
@@ -55,6 +65,7 @@ class Script:
     lost: Callable[[bytes, bytes], tuple[str, ...]]
     # The host and port that the source's QEMU would connect to, of the URI that Prepare gave.
     address: Callable[[str], tuple[str, int] | None]
+    knock: Knock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

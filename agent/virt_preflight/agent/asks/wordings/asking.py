@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from virt_preflight.agent.asks.wording import TAKEN, Wording
+from virt_preflight.agent.asks.wording import NOT_OURS, TAKEN, Wording
 
 _CERTIFICATES = (
     Wording(
@@ -15,6 +15,40 @@ _CERTIFICATES = (
         subject="TLS",
         wanted="a client's certificate and key in {folder}",
         found="{why}",
+    ),
+    Wording(
+        check="certificates.client-refused",
+        by=("command object-add",),
+        says=(
+            "The client certificate {path:path} has expired",
+            "The client certificate {path:path} is not yet active",
+            (
+                "Our own certificate {path:path}/client-cert.pem failed validation against "
+                "{authority:path}: {why:text}"
+            ),
+        ),
+        subject="{path}",
+        wanted="a certificate that is valid now",
+        found="refused by QEMU itself",
+    ),
+    # Of the CA's either side's QEMU may say so; the destination's is asked first.
+    Wording(
+        check="certificates.server-refused",
+        alike=("certificates.client-refused",),
+        by=("command object-add",),
+        says=(
+            "The server certificate {path:path} has expired",
+            "The server certificate {path:path} is not yet active",
+            "The CA certificate {path:path} has expired",
+            "The CA certificate {path:path} is not yet active",
+            (
+                "Our own certificate {path:path}/server-cert.pem failed validation against "
+                "{authority:path}: {why:text}"
+            ),
+        ),
+        subject="{path}",
+        wanted="a certificate that is valid now",
+        found="refused by QEMU itself",
     ),
     # Either side's QEMU asks for the CA's; the destination's is asked first.
     Wording(
@@ -57,6 +91,7 @@ _DAEMON = (
     ),
     Wording(
         check="daemon.tls-forced",
+        alike=("daemon.tls-forced-at-source",),
         says=("this libvirtd instance allows migration only with VIR_MIGRATE_TLS flag",),
         subject="migrate_tls_force",
         wanted="--tls",
@@ -446,6 +481,24 @@ _TRANSPORT = (
         subject="the migration's stream",
         wanted="a way to the destination's migration port",
         found="{why}",
+    ),
+    Wording(
+        check="transport.address-not-here",
+        by=("command migrate-incoming",),
+        says=(
+            f"Failed to bind socket: {NOT_OURS}",
+            f"Failed to find an available port: {NOT_OURS}",
+        ),
+        subject="migration_address",
+        wanted="an address of this host",
+        found="none of its own",
+    ),
+    Wording(
+        check="transport.no-free-port",
+        says=("Unable to find an unused port in range 'migration' ({low}-{high})",),
+        subject="the migration's port",
+        wanted="a free one of {low} to {high}",
+        found="somebody listens on each",
     ),
     Wording(
         check="transport.port-taken",

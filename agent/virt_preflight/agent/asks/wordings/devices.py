@@ -225,6 +225,16 @@ _GRAPHICS = (
     ),
     Wording(
         check="graphics.network-unusable",
+        says=(
+            "no IP address found for interface '{name}'",
+            "Unable to get address for interface '{name}'",
+        ),
+        subject="screen",
+        wanted="an address of {name}",
+        found="none",
+    ),
+    Wording(
+        check="graphics.network-unusable",
         says=("network-based listen isn't possible, network driver isn't present",),
         subject="screen",
         wanted="libvirt's network driver",
@@ -714,6 +724,18 @@ _NICS = (
         subject="NIC",
         wanted="virtualport {kind} on network {name}",
         found="not supported there",
+    ),
+    Wording(
+        check="nics.script-absent",
+        says=(
+            (
+                "Child process (LC_ALL=C {command:text}) unexpected exit status {code:number}: "
+                "libvirt:  error : cannot execute binary {path:path}: {why:errno}"
+            ),
+        ),
+        subject="script {path}",
+        wanted="a program",
+        found="{why}",
     ),
     Wording(
         check="nics.no-traffic-control",

@@ -89,6 +89,21 @@ def could_listen(source: Source, host: str, port: int) -> bool | Unknown:
         return Unknown(str(error))
 
 
+def any_free(source: Source, ports: range) -> bool | Unknown:
+    """Whether libvirt finds a port of its range that nobody listens on, by IPv4 or IPv6.
+
+    virPortAllocatorAcquire, util/virportallocator.c: one after the other, the first is taken.
+    """
+    for port in ports:
+        both = (could_listen(source, "::", port), could_listen(source, "0.0.0.0", port))  # noqa: S104 - looked up, not bound
+        doubt = next((one for one in both if isinstance(one, Unknown)), None)
+        if doubt is not None:
+            return doubt
+        if all(both):
+            return True
+    return False
+
+
 def _is_shared(source: Source, path: str) -> bool:
     try:
         return source.file_system(path) in SHARED_FILE_SYSTEMS

@@ -60,8 +60,11 @@ def _server(element: Element) -> Server:
     way = lone if listen is None else listen.get("type", "address")
     shown = element if listen is None else listen
     address = shown.get("address" if listen is not None else "listen", "")
-    names = {"vnc": ("port", "websocket"), "spice": ("port", "tlsPort")}.get(kind, ())
-    fixed = element.get("autoport") != "yes" and way in ("address", "network")
+    names = {"vnc": ("port",), "spice": ("port", "tlsPort")}.get(kind, ())
+    if element.get("autoport") == "yes":
+        names = ()
+    if kind == "vnc":
+        names += ("websocket",)  # which autoport does not speak of: there -1 means libvirt's choice
     numbers = [
         int(text) for name in names if (text := element.get(name, "")).isascii() and text.isdigit()
     ]
@@ -71,7 +74,9 @@ def _server(element: Element) -> Server:
         address=address if way == "address" else "",
         network=shown.get("network", "") if way == "network" else "",
         socket="" if socket.startswith(OWN_SOCKET) else socket,
-        ports=tuple(port for port in numbers if 0 < port < 65536) if fixed else (),
+        ports=tuple(port for port in numbers if 0 < port < 65536)
+        if way in ("address", "network")
+        else (),
         render_node=attribute(element, "gl", "rendernode") or "",
         wants_tls=_wants_tls(element) if kind == "spice" else "",
         offers=way != "none" and kind in ("vnc", "spice"),

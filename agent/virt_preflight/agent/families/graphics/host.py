@@ -12,7 +12,7 @@ from virt_preflight.agent.families.certificates import SERVER, Certificates, cer
 from virt_preflight.agent.families.chardevs.host import could_listen, kinds_of
 from virt_preflight.agent.families.daemon import QemuConf, QemuUser
 from virt_preflight.agent.families.graphics.guest import GuestGraphics, Server
-from virt_preflight.agent.sources import Source
+from virt_preflight.agent.sources import Absent, Source
 from virt_preflight.agent.xml import attribute, parse
 
 # Of networks with these modes libvirt takes the address that their XML names.
@@ -102,16 +102,26 @@ def _faults(source: Source, networks: set[str]) -> Mapping[str, str]:
     """Why libvirt finds no address in each of them (qemuProcessGetNetworkAddress)."""
     xml_by_name = {item["name"]: item["xml"] for item in json.loads(source.libvirt("networks"))}
     faults: dict[str, str] = {}
-    for name in networks:
+    for name in sorted(networks):
         if name not in xml_by_name:
             faults[name] = "no network of that name"
             continue
         network = parse(xml_by_name[name])
         mode = "" if network.find("forward") is None else attribute(network, "forward", "mode")
         # <forward/> without a mode is nat.
-        faults[name] = (
-            "it has no IP address"
-            if (mode or "") in ADDRESSED_MODES and network.find("ip") is None
-            else ""
-        )
+        if (mode or "") in ADDRESSED_MODES:
+            faults[name] = "it has no IP address" if network.find("ip") is None else ""
+        else:
+            faults[name] = _fault_of_link(source, attribute(network, "bridge", "name") or "")
     return faults
+
+
+def _fault_of_link(source: Source, name: str) -> str:
+    """Of a network that is a bridge of the host's it takes that one's address."""
+    if not name:
+        return ""
+    try:
+        source.stat(f"/sys/class/net/{name}")
+    except Absent:
+        return f"there is no bridge {name}"
+    return ""

@@ -54,6 +54,13 @@ from virt_preflight.agent.families.nics.networks import (
     portgroup_absent,
     virtualport_unsupported,
 )
+from virt_preflight.agent.families.nics.script import (
+    GuestNicScripts,
+    SeenNicScripts,
+    guest_nic_scripts,
+    script_absent,
+    seen_nic_scripts,
+)
 from virt_preflight.agent.families.nics.shaping import (
     GuestShaping,
     HostShaping,
@@ -65,6 +72,7 @@ from virt_preflight.agent.families.nics.shaping import (
 __all__ = [
     "GuestFilters",
     "GuestNic",
+    "GuestNicScripts",
     "GuestNics",
     "GuestShaping",
     "HostFilters",
@@ -76,12 +84,14 @@ __all__ = [
     "Plug",
     "Pooled",
     "Portgroup",
+    "SeenNicScripts",
     "bridge_absent",
     "bridge_down",
     "bridge_full",
     "filter_absent",
     "filter_unsupported",
     "guest_filters",
+    "guest_nic_scripts",
     "guest_nics",
     "guest_shaping",
     "host_filters",
@@ -104,6 +114,8 @@ __all__ = [
     "pool_exhausted",
     "portgroup_absent",
     "read_network",
+    "script_absent",
+    "seen_nic_scripts",
     "smaller_mtu",
     "tap_absent",
     "virtualport_unsupported",

@@ -28,12 +28,15 @@ from virt_preflight.agent.sources.live.libvirtd import OPERATIONS, WITHIN_S, own
 from virt_preflight.agent.sources.live.notes import FOLDER, new_note, notes_called, place_of
 from virt_preflight.agent.sources.observer import UNOBSERVED, SourceObserver
 from virt_preflight.agent.sources.patience import Patience
-from virt_preflight.agent.sources.rehearsing import Played, Refusal, Script, Step, Way
+from virt_preflight.agent.sources.rehearsing import Knock, Played, Refusal, Script, Step, Way
 
 # Interval and count: libvirtd notices after 30 s that its client has vanished (measured: 29.7 s).
 KEEPALIVE = (5, 5)
 # The kernel asks again for a connection after 1 and 3 s (tcp_syn_retries): the third is waited for.
 REACH_WITHIN_S = 3.5
+# Finish takes 0.2 s. A QEMU that stands still until the one who connected says something would
+# keep it, and us, for ever: then he lets go.
+HELD_WITHIN_S = 3.0
 # Of what was there before a rehearsal.
 NOTE = "rehearsal-"
 
@@ -180,12 +183,25 @@ def _at_destination(
         number = _number(there, script.uuid)
         lost = _read_back(there, script, sent)
         way, way_to, words, connection = _reached(script.address(uri), until_s)
+        if script.knock is Knock.LET_GO:
+            _let_go(connection)
     finally:
-        ended = _cancelled(there, script, number)
-        # Held until now: a QEMU that waits takes a connection that ends for a broken migration.
-        if connection is not None:
-            connection.close()
+        late = threading.Timer(HELD_WITHIN_S, _let_go, (connection,))
+        late.start()
+        try:
+            ended = _cancelled(there, script, number)
+        finally:
+            late.cancel()
+            _let_go(connection)
     return Played(refusal=ended, lost=lost, way=way, way_to=way_to, way_words=words)
+
+
+def _let_go(connection: socket.socket | None) -> None:
+    """Once more does no harm."""
+    if connection is not None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
 
 
 def _number(there: Any, uuid: str) -> int | None:
