@@ -425,6 +425,21 @@ def test_only_libvirts_own_directory_of_nvram_is_trusted() -> None:
     assert not broom.done
 
 
+@pytest.mark.parametrize(("digest", "removed"), [("aa", True), ("bb", False)])
+def test_variables_at_a_path_of_their_own_go_while_they_are_the_templates(
+    digest: str, removed: bool
+) -> None:
+    path, template = "/srv/vars/db1.fd", "/usr/share/OVMF/VARS.fd"
+    os = f"<os><nvram template='{template}'>{path}</nvram></os>"
+    before = noted(asked(host(), os=os))
+    assert before.template_by_path == {path: template}
+    broom = FakeBroom()
+    after = host(stats={path: like(size=9)}, digests={path: digest, template: "aa"})
+    told = tidied(before, after, broom)
+    assert told.done == ((f"removed {path}",) if removed else ())
+    assert bool(told.left) is not removed
+
+
 @pytest.mark.parametrize(
     "now",
     [

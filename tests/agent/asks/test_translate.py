@@ -338,6 +338,14 @@ OTHER_WORDINGS = {
     "/etc/pki/qemu/client-cert.pem failed validation against /etc/pki/qemu/ca-cert.pem: The "
     "certificate hasn't got a known issuer": "certificates.client-refused",
     "internal error: no IP address found for interface 'br9'": "graphics.network-unusable",
+    "authentication failed: Failed to verify peer's certificate": "transport.no-connection",
+    "Unable to read TLS confirmation: Input/output error": "transport.no-connection",
+    "Cannot read CA certificate '/etc/pki/CA/cacert.pem': No such file or directory": (
+        "transport.no-connection"
+    ),
+    "The client certificate /etc/pki/libvirt/clientcert.pem has expired": (
+        "transport.no-connection"
+    ),
     "internal error: Child process (LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root "
     "/etc/qemu-ifup vnet2) unexpected exit status 127: libvirt:  error : cannot execute binary "
     "/etc/qemu-ifup: No such file or directory\n": "nics.script-absent",

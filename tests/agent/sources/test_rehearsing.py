@@ -168,6 +168,26 @@ def test_a_destination_that_is_not_reached_is_a_refusal_of_its_own_step(world: W
     assert refusal.step is Step.CONNECT
 
 
+@pytest.mark.parametrize(
+    ("words", "sure"),
+    [
+        ("authentication failed: Failed to verify peer's certificate", True),
+        ("authentication failed: SASL negotiation failed", False),
+    ],
+)
+def test_a_certificate_that_is_no_good_is_the_hosts_and_a_password_the_agents(
+    world: World, words: str, sure: bool
+) -> None:
+    world.unreached = Said(words, libvirt.VIR_ERR_AUTH_FAILED)
+    if sure:
+        refusal = play().refusal
+        assert refusal is not None
+        assert (refusal.step, str(refusal.error)) == (Step.CONNECT, words)
+    else:
+        with pytest.raises(Unreadable, match="SASL"):
+            play()
+
+
 def test_after_a_refused_prepare_nothing_is_finished(world: World) -> None:
     """A Finish would end a real migration of the guest that was there first."""
     world.prepare = Said("domain 'db1' is already active")

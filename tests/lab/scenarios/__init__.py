@@ -17,11 +17,13 @@ from tests.lab.scenarios import (
     nics,
     nowhere,
     numa,
+    odd,
     options,
     owners,
     pairs,
     storage,
     tenants,
+    tls,
     versions,
 )
 from tests.lab.scenarios.scenario import Scenario, here
@@ -44,6 +46,8 @@ FAMILIES = (
     options,
     versions,
     nowhere,
+    tls,
+    odd,
     classes,
 )
 SCENARIOS: tuple[Scenario, ...] = tuple(

@@ -66,6 +66,8 @@ class Notes:
     keep_owner_of: frozenset[str] = frozenset()
     # Nothing was there.
     absent_files: tuple[str, ...] = ()
+    # Of these, what libvirt makes as a copy of another file.
+    template_by_path: Mapping[str, str] = field(default_factory=dict)
     absent_directories: tuple[str, ...] = ()
     absent_images: tuple[str, ...] = ()
     absent_volumes: tuple[tuple[str, str], ...] = ()
@@ -261,6 +263,7 @@ def notes(question: Question, domain: Domain, options: MigrationOptions) -> Note
         runs_as=known.id if known else None,
         keep_owner_of=frozenset(_keeping(question, qemu)),
         absent_files=tuple(absent),
+        template_by_path=_templates(domain),
         absent_directories=(swtpm,) if no_tpm else (),
         absent_images=tuple(disk.top.path for disk in new if disk.top.path),
         absent_volumes=tuple(
@@ -291,13 +294,33 @@ def _keeping(question: Question, qemu: QemuUser | None) -> Iterator[str]:
 
 def _written(domain: Domain) -> Iterator[str]:
     """Files that Prepare makes where there are none: of the firmware's variables, and logs."""
-    nvram = text_of(domain.root, "os/nvram") or attribute(domain.root, "os/nvram/source", "file")
-    if nvram:
+    if nvram := _nvram(domain):
         yield nvram
     for device in domain.root.findall("devices/*[@type='file']/source[@path]"):
         yield device.get("path", "")
     for log in domain.root.findall("devices/*/log[@file]"):
         yield log.get("file", "")
+
+
+def _templates(domain: Domain) -> Mapping[str, str]:
+    """Of the firmware's variables."""
+    template = attribute(domain.root, "os/nvram", "template")
+    path = _nvram(domain)
+    return {path: template} if path and template else {}
+
+
+def _nvram(domain: Domain) -> str:
+    return text_of(domain.root, "os/nvram") or (
+        attribute(domain.root, "os/nvram/source", "file") or ""
+    )
+
+
+def _is_copy(source: Source, path: str, of: str) -> bool:
+    """Whether nobody has written to it since libvirt made it."""
+    try:
+        return bool(of) and source.digest(path) == source.digest(of)
+    except SourceError:
+        return False
 
 
 def _copied(question: Question, options: MigrationOptions) -> list[Disk]:
@@ -412,6 +435,7 @@ def _to_do(
             continue
         # Others may make a file meanwhile: ours is empty, or where libvirt alone makes files.
         ours = path.startswith(NVRAM_DIRECTORY) and "/.." not in path
+        ours = ours or _is_copy(source, path, noted.template_by_path.get(path, ""))
         why = "" if ours or not found.size_bytes else "somebody has written to it"
         yield f"removed {path}", why, partial(broom.remove_file, path)
     for path in noted.absent_directories:

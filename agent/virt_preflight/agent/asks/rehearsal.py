@@ -18,7 +18,7 @@ from virt_preflight.agent.asks.refusals import said_of
 from virt_preflight.agent.asks.rehearsal_xml import rewritten
 from virt_preflight.agent.check import Problem
 from virt_preflight.agent.depth import Depth
-from virt_preflight.agent.families.transport import host_and_port
+from virt_preflight.agent.families.transport.ways import host_and_port
 from virt_preflight.agent.hearing import Hearing, Part, Said
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.report import Phase, Side

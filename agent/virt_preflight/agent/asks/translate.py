@@ -34,6 +34,7 @@ _PREFIXES = (
     "this function is not supported by the connection driver: ",
     "invalid argument: ",
     "operation failed: ",
+    "authentication failed: ",
     "XML error: ",
     "operation forbidden: ",
     "Network not found: ",

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
+from virt_preflight.agent.clock import now_s
 from virt_preflight.agent.fact import Pace, Unknown, have, look, need
 from virt_preflight.agent.families.daemon import QemuConf, QemuUser
 from virt_preflight.agent.families.tenants import HostIdentity
-from virt_preflight.agent.families.transport import host_and_port
+from virt_preflight.agent.families.transport.ways import host_and_port
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.pem import BadPem, certificates, names_host, out_of_date, vouched_for
@@ -126,8 +127,8 @@ def credentials(
     authority = texts["ca-cert.pem"]
     verify_by_default = conf.flag("default_tls_x509_verify", default=True)
     try:
-        now_s = _now_s(source) if any(texts.values()) else 0.0
-        faults = {name: _worth(text, authority, now_s) for name, text in texts.items() if text}
+        now = now_s(source) if any(texts.values()) else 0.0
+        faults = {name: _worth(text, authority, now) for name, text in texts.items() if text}
     except BadPem as error:
         raise Unreadable(f"{directory}: {error}") from None
     return Credentials(
@@ -147,21 +148,10 @@ def _text_or_none(source: Source, path: str) -> str:
         return ""
 
 
-def _now_s(source: Source) -> float:
-    """The host's own time, by its kernel: it is what its QEMU goes by."""
-    booted = next(
-        (line for line in source.text("/proc/stat").splitlines() if line.startswith("btime ")), ""
-    )
-    try:
-        return float(booted.split()[1]) + float(source.text("/proc/uptime").split()[0])
-    except (IndexError, ValueError):
-        raise Unreadable("/proc/stat and /proc/uptime do not tell the time") from None
-
-
-def _worth(text: str, authority: str, now_s: float) -> str:
+def _worth(text: str, authority: str, now: float) -> str:
     """As QEMU looks at its own when it starts (qcrypto_tls_creds_x509_sanity_check)."""
     chain = certificates(text)
-    stale = out_of_date(chain, now_s)
+    stale = out_of_date(chain, now)
     if stale or not authority or vouched_for(chain, certificates(authority)):
         return stale
     return "not signed by the authority of ca-cert.pem"

@@ -454,6 +454,23 @@ _TENANTS = (
 
 _TRANSPORT = (
     Wording(
+        check="transport.no-connection",
+        says=(
+            "Failed to verify peer's certificate",
+            "Unable to read TLS confirmation: {why:errno}",
+            "Cannot read CA certificate '{path}': {why:errno}",
+            "The client certificate {path:path} has expired",
+            "The client certificate {path:path} is not yet active",
+            (
+                "Our own certificate {path:path} failed validation against {authority:path}: "
+                "{why:text}"
+            ),
+        ),
+        subject="libvirtd of the destination",
+        wanted="a connection with TLS",
+        found="not given",
+    ),
+    Wording(
         check="transport.unknown-name",
         alike=("transport.own-name-unknown",),
         says=("Unable to resolve address '{host}' service '{port:port}': {why:errno}",),

@@ -24,7 +24,13 @@ import libvirt
 from virt_preflight.agent.sources import Impossible, LibvirtRefused, Refused, Unreadable
 from virt_preflight.agent.sources.live import entrypoints
 from virt_preflight.agent.sources.live.clearing import remembered
-from virt_preflight.agent.sources.live.libvirtd import OPERATIONS, WITHIN_S, own_connection, refusal
+from virt_preflight.agent.sources.live.libvirtd import (
+    OPERATIONS,
+    WITHIN_S,
+    own_connection,
+    refusal,
+    words,
+)
 from virt_preflight.agent.sources.live.notes import FOLDER, new_note, notes_called, place_of
 from virt_preflight.agent.sources.observer import UNOBSERVED, SourceObserver
 from virt_preflight.agent.sources.patience import Patience
@@ -120,7 +126,7 @@ def _one_by_one(domain: Any, script: Script, until_s: float) -> Played:
         try:
             there = held.enter_context(_connected(script.destination_uri))
         except libvirt.libvirtError as error:
-            return _refused(Step.CONNECT, error)
+            return _not_connected(error)
         return _at_destination(there, script, sent, cookie, until_s)
 
 
@@ -263,6 +269,14 @@ def _refused(step: Step, error: libvirt.libvirtError) -> Played:
     if not isinstance(told, LibvirtRefused):
         raise told
     return Played(refusal=Refusal(step=step, error=told))
+
+
+def _not_connected(error: libvirt.libvirtError) -> Played:
+    """Who may not connect may be the agent alone; whose certificate is no good is the host."""
+    if error.get_error_code() == libvirt.VIR_ERR_AUTH_FAILED and "certificate" in words(error):
+        refused = LibvirtRefused(words(error), error.get_error_code(), error.get_error_domain())
+        return Played(refusal=Refusal(step=Step.CONNECT, error=refused))
+    return _refused(Step.CONNECT, error)
 
 
 def _in_time(until_s: float, step: Step) -> None:
