@@ -167,6 +167,27 @@ def test_what_is_not_kept_is_not_in_the_fleet_and_may_come_again() -> None:
     with_roll(then, at_most=2)
 
 
+def test_a_store_in_trouble_is_logged_once_and_once_when_it_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def then(roll: Roll, _: Clock, store: FullStore) -> None:
+        visit = await roll.enter(presence("h1"))
+        store.full = True
+        for _again in range(3):
+            with pytest.raises(StoreFullError):
+                await roll.heard(visit)
+        store.full = False
+        for _again in range(3):
+            await roll.heard(visit)
+
+    with caplog.at_level("INFO"):
+        with_roll(then)
+    assert caplog.messages == [
+        "what hosts announce is not kept: /c.db: the disk is full",
+        "what hosts announce is kept again",
+    ]
+
+
 def test_a_host_is_forgotten_when_it_was_silent_for_long_enough() -> None:
     async def then(roll: Roll, clock: Clock, _: FullStore) -> None:
         roll.leave(await roll.enter(presence("h1")))

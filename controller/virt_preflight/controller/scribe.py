@@ -5,6 +5,7 @@ and each turn of a store waits for a disk.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Scribe:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._lines: list[_Line] = []
         self._writing: asyncio.Task[None] | None = None
+        # What keeps the store from keeping anything; told once when it begins, and when it ends.
+        self._trouble = ""
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -78,11 +81,22 @@ class Scribe:
             try:
                 await loop.run_in_executor(self._thread, self._store.keep, changes)
             except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
+                self._tell(str(error) or type(error).__name__)
                 for line in lines:
                     if not line.kept.done():
                         line.kept.set_exception(error)
                 continue
+            self._tell("")
             for line in lines:
                 line.then()
                 if not line.kept.done():
                     line.kept.set_result(None)
+
+    def _tell(self, trouble: str) -> None:
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        if trouble:
+            logging.error("what hosts announce is not kept: %s", trouble)
+        else:
+            logging.info("what hosts announce is kept again")
