@@ -1,12 +1,13 @@
 #!/bin/sh
-# Build the packages of agent and controller from this checkout, for the Debian releases named
-# (default: all known), into the directory $DEBS (default dist).
+# Build the packages of agent, command and controller from this checkout, for the Debian releases
+# named (default: all known), into the directory $DEBS (default dist).
 #
 #   deploy/deb/build.sh [bookworm] [trixie]
 #
-# Each package is a virtual environment at its final path, over the release's own python3, with
-# all that it needs in it at the versions (and hashes) of constraints.txt: installing it asks
-# nobody for anything. The agent's also sees the release's packages, for python3-libvirt.
+# Agent and command are each a virtual environment at its final path, over the release's own
+# python3, with all that it needs in it at the versions (and hashes) of constraints.txt: installing
+# it asks nobody for anything. The agent's also sees the release's packages, for python3-libvirt.
+# The controller is the command as a service: its package has the unit and no program.
 # Needs `make .venv/ready` and dpkg-deb; same checkout, same packages: SOURCE_DATE_EPOCH is the
 # last commit's.
 set -eu
@@ -58,17 +59,17 @@ END
     chmod 755 "$venv/bin/$3"
 }
 
-# package NAME TREE RELEASE PYTHON
+# package NAME TREE RELEASE PYTHON MEMBER
 package() {
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$checkout/$5/pyproject.toml")
     case $3 in bookworm) suffix=deb12 next=3.12 ;; trixie) suffix=deb13 next=3.14 ;; esac
     mkdir -p "$2/DEBIAN" "$2/usr/share/doc/$1"
     sed -e "s/@VERSION@/$version-1~$suffix/" -e "s/@PYTHON@/$4/g" -e "s/@NEXT@/$next/g" \
         -e "s/@SIZE@/$(du -sk --exclude=DEBIAN "$2" | cut -f1)/" \
-        "$here/$5/control.in" >"$2/DEBIAN/control"
+        "$here/$1/control.in" >"$2/DEBIAN/control"
     for script in postinst prerm postrm; do
-        [ -e "$here/$5/$script" ] || continue
-        sed "s/@PYTHON@/$4/g" "$here/$5/$script" >"$2/DEBIAN/$script"
+        [ -e "$here/$1/$script" ] || continue
+        sed "s/@PYTHON@/$4/g" "$here/$1/$script" >"$2/DEBIAN/$script"
         chmod 755 "$2/DEBIAN/$script"
     done
     (cd "$2" && find etc -type f 2>/dev/null | sed 's,^,/,') >"$2/DEBIAN/conffiles"
@@ -101,8 +102,8 @@ agent() {
         "$tree/usr/share/man/man8" "$tree/usr/share/virt-preflight-agent/trial"
     ln -s "$place/bin/virt-preflight-agent" "$tree/usr/sbin/virt-preflight-agent"
     cp "$checkout/deploy/agent.toml" "$tree/etc/virt-preflight/"
-    cp "$checkout"/deploy/systemd/*.service "$checkout"/deploy/systemd/*.socket \
-        "$tree/lib/systemd/system/"
+    cp "$checkout"/deploy/systemd/virt-preflight-agent.* \
+        "$checkout"/deploy/systemd/virt-preflight-deputy.* "$tree/lib/systemd/system/"
     cp "$checkout/deploy/sysusers.d/virt-preflight-agent.conf" "$tree/usr/lib/sysusers.d/"
     cp "$checkout/deploy/tmpfiles.d/virt-preflight-agent.conf" "$tree/usr/lib/tmpfiles.d/"
     cp "$checkout/deploy/polkit/60-virt-preflight.rules" "$tree/usr/share/polkit-1/rules.d/"
@@ -112,8 +113,8 @@ agent() {
     package virt-preflight-agent "$tree" "$1" "$2" agent
 }
 
-controller() {
-    tree=$work/$1/controller place=/usr/lib/virt-preflight
+command_line() {
+    tree=$work/$1/command place=/usr/lib/virt-preflight
     environment "$tree" "$place" virt-preflight "$2" false virt-preflight controller
     mkdir -p "$tree/usr/bin" "$tree/usr/share/man/man1" \
         "$tree/usr/share/doc/virt-preflight/examples" \
@@ -131,6 +132,15 @@ controller() {
     package virt-preflight "$tree" "$1" "$2" controller
 }
 
+controller() {
+    tree=$work/$1/controller
+    mkdir -p "$tree/etc/virt-preflight" "$tree/lib/systemd/system" "$tree/usr/lib/sysusers.d"
+    cp "$checkout/deploy/controller.toml" "$tree/etc/virt-preflight/"
+    cp "$checkout/deploy/systemd/virt-preflight-controller.service" "$tree/lib/systemd/system/"
+    cp "$checkout/deploy/sysusers.d/virt-preflight-controller.conf" "$tree/usr/lib/sysusers.d/"
+    package virt-preflight-controller "$tree" "$1" "$2" controller
+}
+
 wheels
 "$bin/python" "$checkout/deploy/man/generate.py" "$work/man"
 mkdir "$work/completion"
@@ -141,5 +151,6 @@ done
 for release in "$@"; do
     python=$(python_of "$release")
     agent "$release" "$python"
+    command_line "$release" "$python"
     controller "$release" "$python"
 done

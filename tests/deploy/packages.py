@@ -13,7 +13,7 @@ SUFFIX_BY_RELEASE = {"bookworm": "deb12", "trixie": "deb13"}
 
 
 def built(release: str) -> tuple[Path, ...]:
-    """Agent's and controller's, for the release."""
+    """Those of agent, command and controller, for the release."""
     what = digest(*(tree_digest(CHECKOUT / part) for part in SOURCES))
     place = CHECKOUT / "build" / "debs" / release
     mark = place / f".of-{what}"
@@ -29,5 +29,5 @@ def built(release: str) -> tuple[Path, ...]:
             )
             mark.touch()
     found = tuple(sorted(place.glob(f"*~{SUFFIX_BY_RELEASE[release]}_*.deb")))
-    assert len(found) == 2, f"wanted two packages for {release}, found {found}"
+    assert len(found) == 3, f"wanted three packages for {release}, found {found}"
     return found

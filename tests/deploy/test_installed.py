@@ -42,7 +42,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Machine]:
         with booted.booted(request.param, [*debs, *HERE.glob("*.xml"), RECORDED]) as machine:
             for part in readme("host"):
                 machine.script(f"cd /packages\n{part}", within_s=180)
-            wait_for_agent(machine, 50551)
+            wait_for(machine, 50551)
             install, _ = readme("operator")
             machine.script(f"cd /packages\n{install}", within_s=180)
             machine.run("sh", "-eus", stdin=(HERE / "storage.sh").read_text())
@@ -56,7 +56,10 @@ def host(request: pytest.FixtureRequest) -> Iterator[Machine]:
                 "</dev/null >/var/log/recorded.log 2>&1"
             )
             for port in (50561, 50571):
-                wait_for_agent(machine, port)
+                wait_for(machine, port)
+            install, *_ = readme("controller")[0].splitlines()
+            machine.script(f"cd /packages\n{install}", within_s=180)
+            wait_for(machine, 50552)
             yield machine
     except LabError as error:
         give_up(str(error))
@@ -70,7 +73,7 @@ def readme(where: str) -> list[str]:
     return found
 
 
-def wait_for_agent(machine: Machine, port: int) -> None:
+def wait_for(machine: Machine, port: int) -> None:
     until = time.monotonic() + 60
     while not machine.attempt("ss", "-Hltn", f"sport = :{port}").out.strip():
         if time.monotonic() > until:
@@ -103,6 +106,33 @@ def test_the_first_dry_run_is_as_the_readme_says(host: Machine) -> None:
             assert ran.code in (0, 3), f"{command}: {ran.err}"
             assert ran.out, command
     assert "h1" in host.run("virt-preflight", "hosts")
+
+
+def test_the_controller_answers_as_the_readme_says(host: Machine) -> None:
+    _, *asking = readme("controller")[0].splitlines()
+    for command in asking:
+        ran = host.attempt("sh", "-euc", command)
+        assert ran.code in (0, 3), f"{command}: {ran.err}"
+    by_service = host.attempt("virt-preflight", "check", "db1", "--server", "127.0.0.1")
+    by_command = host.attempt("virt-preflight", "check", "db1")
+    taken = re.compile(r"in [\d.]+ s")
+    assert taken.sub("", by_service.out) == taken.sub("", by_command.out)
+
+
+def test_the_controller_is_nobody_and_writes_to_its_own_folder_alone(host: Machine) -> None:
+    controller = status(host, "virt-preflight-controller.service")
+    assert controller["user"] == "virt-preflight-controller"
+    assert controller["CapEff"] == controller["CapBnd"] == "0000000000000000"
+    assert (controller["NoNewPrivs"], controller["Seccomp"]) == ("1", "2")
+    inside = ("nsenter", "-t", controller["pid"], "-m")
+    mounts = host.run(*inside, "findmnt", "-rno", "TARGET,OPTIONS").splitlines()
+    options = {
+        point: words.split(",") for point, _, words in (one.partition(" ") for one in mounts)
+    }
+    assert "ro" in options["/"]
+    assert "rw" in options["/var/lib/virt-preflight"]
+    listening = host.run("ss", "-Hltn", "sport = :50552").split()
+    assert "127.0.0.1" in listening[3]
 
 
 def test_a_sandbox_changes_no_verdict(host: Machine) -> None:
@@ -222,7 +252,7 @@ def test_trials_work_with_the_example_and_leave_nothing(fine_grained: Machine) -
         f"cp {examples}/59-virt-preflight-trial.rules /etc/polkit-1/rules.d\n"
         "systemctl daemon-reload\nsystemctl restart virt-preflight-agent"
     )
-    wait_for_agent(fine_grained, 50551)
+    wait_for(fine_grained, 50551)
     noted = wait_for_silence(fine_grained)
     after = check_trial(fine_grained)
     assert (after["depth"], after["verdict"], after["unanswered"]) == ("trial", "CLEAR", [])
@@ -263,15 +293,21 @@ def test_completion_and_pages_are_where_shells_look(host: Machine) -> None:
 
 
 def test_removed_it_is_gone(host: Machine) -> None:
-    host.script("dpkg -P virt-preflight-agent virt-preflight")
+    host.script("dpkg -P virt-preflight-controller virt-preflight-agent virt-preflight")
     places = (
         "/usr/lib/virt-preflight*",
         "/usr/sbin/virt-preflight*",
         "/lib/systemd/system/virt-preflight*",
         "/etc/virt-preflight/agent.toml",
+        "/etc/virt-preflight/controller.toml",
+        "/var/lib/virt-preflight",
         "/run/virt-preflight*",
     )
     left = host.run("sh", "-c", f"ls -d {' '.join(places)} 2>/dev/null || :")
     assert left == ""
-    running = host.run("sh", "-c", "pgrep -u virt-preflight,virt-preflight-deputy -a || :")
+    running = host.run(
+        "sh",
+        "-c",
+        "pgrep -u virt-preflight,virt-preflight-deputy,virt-preflight-controller -a || :",
+    )
     assert running == ""
