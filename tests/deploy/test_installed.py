@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy import booted, packages
+from tests.deploy import booted, packages, rights
 from tests.deploy.booted import Machine
 from tests.lab import machine as below
 from tests.lab.conftest import give_up
@@ -26,6 +26,11 @@ HERE = Path(__file__).resolve().parent
 BY_UNIT, BY_ROOT = "127.0.0.1", "localhost"
 RECORDED = CHECKOUT / "tests/recordings/h2"
 BOTH = f"{BY_UNIT}:50551,{BY_ROOT}:50571"
+# Three questions, and by which of them a right is missed: what its name has in it, else the first.
+ARRIVING: tuple[str, ...] = ("--xml", "/packages/guest.xml", "--to", BY_UNIT)
+COPIED = (*ARRIVING, "--copy-storage-all")
+LEAVING: tuple[str, ...] = ("db1", "--from", BY_UNIT, "--to", BY_ROOT)
+SHOWN_BY = {"search-storage-vols": COPIED, "domain": LEAVING}
 POLKIT = 'access_drivers = [ "polkit" ]'
 
 
@@ -236,6 +241,41 @@ def test_the_rule_for_polkit_gives_what_is_needed_and_no_more(fine_grained: Mach
     assert "db1" in fine_grained.run("virsh", "-q", "list", "--name")
 
 
+def test_no_right_of_the_rule_is_superfluous_and_one_that_is_missing_is_named(
+    fine_grained: Machine,
+) -> None:
+    questions = (ARRIVING, COPIED, LEAVING)
+    whole = {asked: told_by_unit(fine_grained, asked) for asked in questions}
+    assert not [told for told in whole.values() if "needs the right" in told]
+    silent = []
+    for right in rights.rights(rights.RULE):
+        asked = next((ask for part, ask in SHOWN_BY.items() if part in right), ARRIVING)
+        with rights.without(fine_grained, right):
+            if right == "org.libvirt.unix.manage":
+                # Whoever is in stays in.
+                fine_grained.run("systemctl", "restart", "virt-preflight-agent")
+                wait_for(fine_grained, 50551)
+            told = told_by_unit(fine_grained, asked)
+        assert told != whole[asked], f"nobody misses {right}"
+        if not rights.HIDING.fullmatch(right) and right not in told:
+            silent.append((right, told))
+    fine_grained.run("systemctl", "restart", "virt-preflight-agent")
+    wait_for(fine_grained, 50551)
+    assert silent == []
+
+
+def told_by_unit(machine: Machine, asked: tuple[str, ...]) -> str:
+    """All that a check says, but for what is of the moment; or the sentence that it ends with."""
+    patient = ("--timeout", "30", "-o", "json")
+    ran = machine.attempt("virt-preflight", "check", *asked, "--hosts", BOTH, *patient)
+    if not ran.out:
+        return ran.err
+    hosts = json.loads(ran.out)["hosts"]
+    return "\n".join(
+        f"{one['host']} {one['verdict']} {one.get('silent')} {parts(one)}" for one in hosts
+    )
+
+
 def test_a_stranger_is_not_let_in_by_the_rule(host: Machine) -> None:
     refused = host.attempt("runuser", "-u", "nobody", "--", "virsh", "-c", "qemu:///system", "list")
     assert refused.code == 1
@@ -246,7 +286,8 @@ def test_trials_work_with_the_example_and_leave_nothing(fine_grained: Machine) -
     examples = "/usr/share/virt-preflight-agent/trial"
     unit = "/etc/systemd/system/virt-preflight-agent.service.d"
     before = check_trial(fine_grained)
-    assert "access denied" in before["unanswered"][0]["why"], "no right to play as yet"
+    lacking = "the agent needs the rights org.libvirt.api.domain.start"
+    assert lacking in before["unanswered"][0]["why"], "no right to play as yet"
     fine_grained.script(
         f"mkdir -p {unit}\ncp {examples}/virt-preflight-trial.conf {unit}\n"
         f"cp {examples}/59-virt-preflight-trial.rules /etc/polkit-1/rules.d\n"
@@ -257,6 +298,12 @@ def test_trials_work_with_the_example_and_leave_nothing(fine_grained: Machine) -
     after = check_trial(fine_grained)
     assert (after["depth"], after["verdict"], after["unanswered"]) == ("trial", "CLEAR", [])
     assert wait_for_silence(fine_grained) == noted
+    # To stop one is for a libvirt without phases, and for when libvirt has not done it by itself.
+    for right in set(rights.rights(rights.TRIAL_RULE)) - {"org.libvirt.api.domain.stop"}:
+        with rights.without(fine_grained, right, rights.TRIAL_INSTALLED):
+            told = check_trial(fine_grained)
+        assert right in told["unanswered"][0]["why"]
+        assert wait_for_silence(fine_grained) == noted
 
 
 def wait_for_silence(machine: Machine) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -98,16 +99,26 @@ RIGHTS = {
     "nwfilters": "org.libvirt.api.connect.search-nwfilters and org.libvirt.api.nwfilter.read",
     "pools": "org.libvirt.api.connect.search-storage-pools and org.libvirt.api.storage-pool.read",
     "pool-volumes": "org.libvirt.api.storage-pool.search-storage-vols",
-    "volume": "org.libvirt.api.storage-vol.read",
+    "volume": "org.libvirt.api.storage-vol.getattr and org.libvirt.api.storage-vol.read",
     "secrets": "org.libvirt.api.connect.search-secrets and org.libvirt.api.secret.getattr",
     "begin": "org.libvirt.api.domain.migrate",
     "compare-cpu": "org.libvirt.api.connect.write",
     "native": "org.libvirt.api.connect.write",
 }
+# What the QEMU driver itself asks of another driver for a guest, with its caller's rights: whose
+# driver refused is in the error, which right it wanted is not.
+RIGHTS_OF_DRIVER = {
+    "secret": "org.libvirt.api.secret.getattr or org.libvirt.api.secret.read-secure",
+    "storage": "org.libvirt.api.storage-pool.getattr, org.libvirt.api.storage-vol.getattr or "
+    "org.libvirt.api.storage-vol.read",
+}
+# virAccessError (access/viraccessmanager.c)
+DENIED_BY = re.compile(r"'(\w+)' denied access")
 # To connect at all and not only to read: polkit, or the owner and group of libvirtd's socket.
 CONNECT = "org.libvirt.unix.manage, or libvirtd's unix_sock_group"
+# Asked for as soon as the socket is open, where libvirtd asks polkit for every single thing.
+CONNECTED = "org.libvirt.api.connect.getattr"
 UNWELCOME = {
-    libvirt.VIR_ERR_ACCESS_DENIED,
     libvirt.VIR_ERR_AUTH_FAILED,
     libvirt.VIR_ERR_AUTH_CANCELLED,
     libvirt.VIR_ERR_AUTH_UNAVAILABLE,
@@ -282,7 +293,9 @@ def right_lacking(error: libvirt.libvirtError, question: str) -> str:
         case libvirt.VIR_ERR_OPERATION_DENIED:
             return f"the agent needs a read-write connection to libvirt: {words(error)}"
         case libvirt.VIR_ERR_ACCESS_DENIED:
-            return f"the agent needs the right {RIGHTS[question]}: {words(error)}"
+            by = DENIED_BY.search(words(error))
+            lacking = RIGHTS_OF_DRIVER.get(by[1] if by else "", RIGHTS[question])
+            return f"the agent needs the right {lacking}: {words(error)}"
         case _:
             return ""
 
@@ -323,6 +336,8 @@ def unreached(error: libvirt.libvirtError) -> SourceError:
     sentence = f"libvirtd cannot be reached: {words(error)}"
     if error.get_int1() in (errno.ENOENT, errno.ECONNREFUSED):
         return Refused(sentence)
+    if error.get_error_code() == libvirt.VIR_ERR_ACCESS_DENIED:
+        return Unreadable(f"the agent needs the right {CONNECTED}: {sentence}")
     if error.get_int1() == errno.EACCES or error.get_error_code() in UNWELCOME:
         return Unreadable(f"the agent needs the right {CONNECT}: {sentence}")
     return Unreadable(sentence)
@@ -365,9 +380,10 @@ def _domains(connection: Any) -> str:
     for domain in connection.listAllDomains(0):
         try:
             persistent = bool(domain.isPersistent())
-        except libvirt.libvirtError:
-            # It went away between the list and the question.
-            continue
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+            continue  # it went away between the list and the question
         number, uuid = domain.ID(), domain.UUIDString()
         found.append(
             {

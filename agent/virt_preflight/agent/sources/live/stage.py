@@ -42,6 +42,12 @@ from virt_preflight.agent.sources.stage import STANDIN, Act, NoPhases
 # A trial took 0.5 to 0.9 s on two busy cores; libvirt itself gives QEMU 30 s to start.
 WITHIN_S = 12.0
 ASKED = "the trial of a stand-in"
+# Of a stand-in, by polkit's names: to prepare and to create it, to look at it, to end it
+# (src/remote/remote_protocol.x, "@acl").
+RIGHTS = (
+    "org.libvirt.api.domain.start, org.libvirt.api.domain.write, org.libvirt.api.domain.stop, "
+    "org.libvirt.api.domain.migrate, org.libvirt.api.domain.getattr and org.libvirt.api.domain.read"
+)
 # After what was cut short it is looked for so often and so long: ten minutes.
 SWEEP_EVERY_S = 2.0
 SWEEPS = 300
@@ -206,6 +212,8 @@ def _answer(connection: Any, error: libvirt.libvirtError) -> SourceError:
     """What libvirtd said; that it went away in the middle says nothing of the guest."""
     if not connection.isAlive():
         return Unreadable(f"libvirtd went away during the trial: {words(error)}")
+    if error.get_error_code() == libvirt.VIR_ERR_ACCESS_DENIED:
+        return Unreadable(f"the agent needs the rights {RIGHTS}: {words(error)}")
     return refusal(error)
 
 
