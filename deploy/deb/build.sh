@@ -99,7 +99,7 @@ agent() {
     environment "$tree" "$place" virt-preflight-agent "$2" true virt-preflight-agent agent
     mkdir -p "$tree/usr/sbin" "$tree/etc/virt-preflight" "$tree/lib/systemd/system" \
         "$tree/usr/lib/sysusers.d" "$tree/usr/lib/tmpfiles.d" "$tree/usr/share/polkit-1/rules.d" \
-        "$tree/usr/share/man/man8" "$tree/usr/share/virt-preflight-agent/trial"
+        "$tree/usr/share/man/man8" "$tree/usr/share/virt-preflight-agent"
     ln -s "$place/bin/virt-preflight-agent" "$tree/usr/sbin/virt-preflight-agent"
     cp "$checkout/deploy/agent.toml" "$tree/etc/virt-preflight/"
     cp "$checkout"/deploy/systemd/virt-preflight-agent.* \
@@ -107,7 +107,8 @@ agent() {
     cp "$checkout/deploy/sysusers.d/virt-preflight-agent.conf" "$tree/usr/lib/sysusers.d/"
     cp "$checkout/deploy/tmpfiles.d/virt-preflight-agent.conf" "$tree/usr/lib/tmpfiles.d/"
     cp "$checkout/deploy/polkit/60-virt-preflight.rules" "$tree/usr/share/polkit-1/rules.d/"
-    cp "$checkout"/deploy/trial/* "$tree/usr/share/virt-preflight-agent/trial/"
+    cp -r "$checkout/deploy/trial" "$checkout/deploy/rehearsal" \
+        "$tree/usr/share/virt-preflight-agent/"
     cp "$work"/man/*.8 "$tree/usr/share/man/man8/"
     gzip -9n "$tree"/usr/share/man/man8/*
     package virt-preflight-agent "$tree" "$1" "$2" agent

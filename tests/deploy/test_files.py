@@ -47,9 +47,7 @@ def exposure(unit: Path) -> float:
     return float(found[1])
 
 
-@pytest.mark.parametrize(
-    "unit", sorted(DEPLOY.glob("systemd/*.service")), ids=lambda unit: unit.stem
-)
+@pytest.mark.parametrize("unit", sorted(DEPLOY.glob("*/*.service")), ids=lambda unit: unit.stem)
 def test_a_service_is_exposed_little(unit: Path) -> None:
     assert exposure(unit) <= EXPOSURE_AT_MOST
 

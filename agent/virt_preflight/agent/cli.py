@@ -1,4 +1,4 @@
-"""virt-preflight-agent: serve | facts | record DIR | replay DIR | deputy."""
+"""virt-preflight-agent: serve | facts | record DIR | replay DIR | deputy | janitor."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from virt_preflight.agent.settings import BadSettings, Settings, read_settings
 from virt_preflight.agent.sources import Source, SourceError
 from virt_preflight.agent.sources.observer import UNOBSERVED, SourceObserver
 from virt_preflight.agent.sources.recording import BadRecording, load
-from virt_preflight.agent.sources.rehearsing import Rehearsing
+from virt_preflight.agent.sources.rehearsing import Broom, Rehearsing
 from virt_preflight.agent.sources.stage import Staged
 from virt_preflight.treaty.logs import LogFormat, log_to_stderr
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from virt_preflight.agent.metrics import Metrics
 
 DISTRIBUTION = "virt-preflight-agent"
+BY_SYSTEMD = "the {0} is started by systemd: systemctl start virt-preflight-{0}.socket"
 
 
 class Stop(Exception):
@@ -67,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="answer dry runs over gRPC")
     _settings_options(serve)
     _listen_options(serve)
+    serve.add_argument(
+        "--janitor",
+        metavar="SOCKET",
+        help="have put back what a rehearsal changes here, by a janitor that listens there; "
+        "without one, an agent with a deputy attends no rehearsal",
+    )
     serve.set_defaults(command=_serve)
 
     facts = commands.add_parser("facts", help="print what is known of this host")
@@ -102,6 +109,16 @@ def _parser() -> argparse.ArgumentParser:
         "deputy", help="look at files for an agent that may not: started by systemd, by its socket"
     )
     deputy.set_defaults(command=_deputy)
+
+    janitor = commands.add_parser(
+        "janitor",
+        help="put back what a rehearsal changed, for an agent that may not: started by systemd, "
+        "by its socket",
+    )
+    janitor.add_argument(
+        "--config", type=Path, metavar="FILE", help="default /etc/virt-preflight/agent.toml"
+    )
+    janitor.set_defaults(command=_janitor)
     return parser
 
 
@@ -164,13 +181,19 @@ def _live(
     return LiveSource(settings.libvirt_uri, observer)
 
 
-def _rehearsing(settings: Settings, observer: SourceObserver) -> Rehearsing:
+def _rehearsing(
+    settings: Settings, deputy: str | None, janitor: str | None, observer: SourceObserver
+) -> Rehearsing:
+    from virt_preflight.agent.sources.live.janitor import BroomOfJanitor, NoBroom
     from virt_preflight.agent.sources.live.rehearsing import LiveBroom, LiveRehearser
 
-    return Rehearsing(
-        rehearser=LiveRehearser(settings.libvirt_uri, observer=observer),
-        broom=LiveBroom(settings.libvirt_uri, observer),
-    )
+    broom: Broom = LiveBroom(settings.libvirt_uri, observer)
+    if janitor:
+        broom = BroomOfJanitor(janitor, observer)
+    elif deputy:
+        # Who may not look at files may not put them back either.
+        broom = NoBroom()
+    return Rehearsing(rehearser=LiveRehearser(settings.libvirt_uri, observer=observer), broom=broom)
 
 
 def _store(source: Source) -> FactStore:
@@ -190,7 +213,8 @@ def _serve(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
     metrics = _metrics(settings)
     observer = metrics or UNOBSERVED
-    source, rehearsing = _live(settings, parsed.deputy, observer), _rehearsing(settings, observer)
+    source = _live(settings, parsed.deputy, observer)
+    rehearsing = _rehearsing(settings, parsed.deputy, parsed.janitor, observer)
     return _answer_for(_own_name(), source, settings, metrics, rehearsing)
 
 
@@ -285,13 +309,25 @@ async def _until_stopped(
 
 
 def _deputy(_: argparse.Namespace) -> int:
-    from virt_preflight.agent.sources.live.deputy import listener_of_systemd, serve
+    from virt_preflight.agent.sources.live.deputy import serve
+    from virt_preflight.agent.sources.live.lines import listener_of_systemd
     from virt_preflight.agent.sources.live.machine import LiveSource
 
     listener = listener_of_systemd()
     if listener is None:
-        raise Stop("the deputy is started by systemd: systemctl start virt-preflight-deputy.socket")
+        raise Stop(BY_SYSTEMD.format("deputy"))
     serve(listener, LiveSource())
+    return 0
+
+
+def _janitor(parsed: argparse.Namespace) -> int:
+    from virt_preflight.agent.sources.live.janitor import Janitor
+    from virt_preflight.agent.sources.live.lines import listener_of_systemd, serve
+
+    listener = listener_of_systemd()
+    if listener is None:
+        raise Stop(BY_SYSTEMD.format("janitor"))
+    serve(listener, Janitor(_settings(parsed).libvirt_uri).answer)
     return 0
 
 

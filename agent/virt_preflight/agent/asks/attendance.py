@@ -33,14 +33,12 @@ from virt_preflight.agent.sources import (
     Unreadable,
     Want,
 )
-from virt_preflight.agent.sources.rehearsing import Broom
+from virt_preflight.agent.sources.rehearsing import NVRAM_DIRECTORY, SWTPM_DIRECTORY, Broom
 from virt_preflight.agent.xml import attribute, parse, text_of
 
 T = TypeVar("T")
 
 HOOKS = "/etc/libvirt/hooks/qemu"
-NVRAM_DIRECTORY = "/var/lib/libvirt/qemu/nvram/"
-SWTPM_DIRECTORY = "/var/lib/libvirt/swtpm"
 # Since then Finish knows that the state of a TPM on shared storage is the running guest's (9.1.0).
 TPM_SHARED_SINCE = 9_001_000
 # What may be touched when the caller says so.

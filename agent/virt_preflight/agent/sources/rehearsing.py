@@ -12,6 +12,10 @@ from typing import Protocol
 
 from virt_preflight.agent.sources import LibvirtRefused
 
+# Where libvirt alone makes files of a guest: the firmware's variables, an emulated TPM by its UUID.
+NVRAM_DIRECTORY = "/var/lib/libvirt/qemu/nvram/"
+SWTPM_DIRECTORY = "/var/lib/libvirt/swtpm"
+
 Parameters = Mapping[str, str | int | tuple[str, ...]]
 
 

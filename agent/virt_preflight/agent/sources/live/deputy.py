@@ -8,51 +8,31 @@ away but of those in TEXTS.
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 import posixpath
 import re
 import socket
-import threading
-import weakref
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
-from virt_preflight.agent.sources import (
-    Absent,
-    FileStat,
-    Refused,
-    SourceError,
-    Unreadable,
-    User,
-    Want,
-)
-from virt_preflight.agent.sources.live import programs
+from virt_preflight.agent.sources import FileStat, Unreadable, User, Want
+from virt_preflight.agent.sources.live import lines, programs
 from virt_preflight.agent.sources.live.machine import FILE_WITHIN_S, KERNEL_FILES, LiveSource
 from virt_preflight.agent.sources.observer import UNOBSERVED, SourceObserver
 
 T = TypeVar("T")
 
+WHOM = "the deputy"
 # libvirt's settings, which only root may read; process ids of guests; what a kernel was built with.
 TEXTS = re.compile(
     r"/etc/libvirt/[\w.-]+\.conf"
     r"|(?:/var)?/run/libvirt/qemu/[^/]+\.pid"
     r"|(?:/usr)?/lib/modules/[^/]+/modules\.(?:builtin|dep)"
 )
-# A question is a path, a user and his groups; an answer at most a text of 1 MiB in JSON.
-QUESTION_BYTES_AT_MOST = 1024 * 1024
-ANSWER_BYTES_AT_MOST = 8 * 1024 * 1024
-# An agent has a line for each of its threads that wait.
-LINES_AT_MOST = 128
 # Beyond the deputy's own time for an answer.
 MARGIN_S = 0.5
-ERRORS: dict[str, type[SourceError]] = {
-    kind.__name__: kind for kind in (Absent, Refused, Unreadable)
-}
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,14 +43,6 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     want: Want = Want.EXISTS
     user: User | None = None
     within_s: float = FILE_WITHIN_S
-
-
-class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was found, or the name and the text of a SourceError."""
-
-    found: Any = None
-    error: str = ""
-    why: str = ""
 
 
 # ------------------------------------------------------------------------------ the deputy's side
@@ -104,48 +76,20 @@ VERBS: dict[str, Callable[[LiveSource, Question], Any]] = {
 
 def answer(source: LiveSource, line: bytes) -> bytes:
     """One question's answer, both as lines of JSON."""
-    try:
-        asked = msgspec.convert(json.loads(line), Question)
+
+    def put(asked: Question) -> Any:
         verb = VERBS.get(asked.verb)
         if verb is None:
-            raise Unreadable(f"the deputy has no word {asked.verb!r}")
+            raise Unreadable(f"{WHOM} has no word {asked.verb!r}")
         with source.within(asked.within_s):
-            given = Answer(found=verb(source, asked))
-    except SourceError as error:
-        kind = type(error).__name__ if type(error).__name__ in ERRORS else "Unreadable"
-        given = Answer(error=kind, why=str(error))
-    except (ValueError, msgspec.MsgspecError) as error:
-        given = Answer(error="Unreadable", why=f"the deputy was not understood: {error}")
-    # json, not msgspec: a name in a directory may be no UTF-8, and comes back as it was.
-    return json.dumps(msgspec.to_builtins(given)).encode() + b"\n"
+            return verb(source, asked)
+
+    return lines.answer(WHOM, Question, line, put)
 
 
 def serve(listener: socket.socket, source: LiveSource) -> None:
-    """Answer whoever the socket's mode lets in, for ever; a thread for each line."""
-    lines = threading.BoundedSemaphore(LINES_AT_MOST)
-    while True:
-        line, _ = listener.accept()
-        if not lines.acquire(blocking=False):
-            logging.warning("%d lines are open, one more is refused", LINES_AT_MOST)
-            line.close()
-            continue
-        threading.Thread(target=_attend, args=(line, source, lines), daemon=True).start()
-
-
-def _attend(line: socket.socket, source: LiveSource, lines: threading.BoundedSemaphore) -> None:
-    try:
-        with line, line.makefile("rb") as heard, suppress(OSError):
-            while asked := heard.readline(QUESTION_BYTES_AT_MOST):
-                line.sendall(answer(source, asked))
-    finally:
-        lines.release()
-
-
-def listener_of_systemd() -> socket.socket | None:
-    """The socket that systemd hands over (sd_listen_fds(3)); None when it hands over none."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
-        return None
-    return socket.socket(fileno=3)
+    """Answer whoever the socket's mode lets in, for ever."""
+    lines.serve(listener, partial(answer, source))
 
 
 # ------------------------------------------------------------------------------- the agent's side
@@ -156,10 +100,7 @@ class ByDeputy(LiveSource):
 
     def __init__(self, uri: str, deputy: str, observer: SourceObserver = UNOBSERVED) -> None:
         super().__init__(uri, observer)
-        self._deputy = deputy
-        # Lines on which nobody waits: a question takes one, or makes one.
-        self._idle: list[socket.socket] = []
-        weakref.finalize(self, _hang_up, self._idle)
+        self._lines = lines.Lines(WHOM, deputy)
 
     def text(self, path: str) -> str:
         """Of most files anybody may."""
@@ -214,44 +155,6 @@ class ByDeputy(LiveSource):
         within_s = min(asked.within_s, self._patience.left_s())
         asked = msgspec.structs.replace(asked, within_s=within_s)
         given = self._patience.ask(
-            "the deputy", within_s + MARGIN_S, lambda: self._exchange(asked, within_s + MARGIN_S)
+            WHOM, within_s + MARGIN_S, lambda: self._lines.exchange(asked, within_s + MARGIN_S)
         )
-        if given.error:
-            raise ERRORS.get(given.error, Unreadable)(given.why)
-        try:
-            return msgspec.convert(given.found, form)
-        except msgspec.MsgspecError as error:
-            raise Unreadable(f"the deputy's answer: {error}") from None
-
-    def _exchange(self, asked: Question, within_s: float) -> Answer:
-        """Over an idle line, over a new one when there is none or it was cut."""
-        with suppress(IndexError):
-            kept = self._idle.pop()
-            with suppress(OSError, EOFError):
-                return self._over(kept, asked, within_s)
-            kept.close()
-        line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            line.settimeout(within_s)
-            line.connect(self._deputy)
-            return self._over(line, asked, within_s)
-        except (OSError, EOFError) as error:
-            line.close()
-            raise Unreadable(f"no word from the deputy at {self._deputy}: {error}") from None
-
-    def _over(self, line: socket.socket, asked: Question, within_s: float) -> Answer:
-        """The line is kept for the next question once its answer was heard whole."""
-        line.settimeout(within_s)
-        line.sendall(json.dumps(msgspec.to_builtins(asked)).encode() + b"\n")
-        heard = bytearray()
-        while not heard.endswith(b"\n"):
-            if len(heard) > ANSWER_BYTES_AT_MOST or not (part := line.recv(65536)):
-                raise EOFError("the line was cut")
-            heard += part
-        self._idle.append(line)
-        return msgspec.convert(json.loads(heard), Answer)
-
-
-def _hang_up(lines: list[socket.socket]) -> None:
-    for line in lines:
-        line.close()
+        return lines.found(given, WHOM, form)
