@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -117,3 +118,21 @@ def test_another_file_at_the_path_gets_no_notes(disk: Path) -> None:
     disk.touch()
     note_owners_again(noted)
     assert os.listxattr(disk) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT ROOT: nobody else can be another user")
+def test_who_may_not_remove_what_a_stand_in_leaves_is_told_where(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with TemporaryDirectory(dir="/tmp") as made:
+        os.chmod(made, 0o755)
+        logs = Path(made) / "log"
+        monkeypatch.setattr(clearing, "LOGS", (f"{made}/none/{{name}}.log", f"{logs}/{{name}}.log"))
+        assert clearing.shut_out() == ""
+        logs.mkdir(mode=0o755)
+        assert clearing.shut_out() == ""
+        os.seteuid(65534)
+        try:
+            assert clearing.shut_out() == str(logs)
+        finally:
+            os.seteuid(0)

@@ -27,6 +27,7 @@ from virt_preflight.agent.sources.live.clearing import (
     is_standin,
     note_owners_again,
     owners_noted,
+    shut_out,
 )
 from virt_preflight.agent.sources.live.libvirtd import (
     KEEPALIVE_COUNT,
@@ -123,6 +124,8 @@ class LiveStage:
     def _play(self, act: Act, scene: Callable[[Any, Act], bytes]) -> bytes:
         """One act at a time. Who waits no longer gets no act, or its end without him."""
         assert is_standin(act.name, act.uuid), "only a stand-in is played, never a guest"
+        if folder := shut_out():
+            raise Impossible(f"the agent may not remove what a stand-in leaves in {folder}")
         if not self._turn.acquire(timeout=min(WITHIN_S, self._patience.left_s())):
             raise Unreadable("another trial is under way on this host")
         ticket = _Ticket(self._turn)
