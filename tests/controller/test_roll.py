@@ -11,7 +11,7 @@ from virt_preflight.controller.roll import NameTakenError, Presence, Roll
 from virt_preflight.controller.scribe import Scribe
 from virt_preflight.controller.store import Change, KeptHost, StoreError, StoreFullError
 from virt_preflight.controller.store.memory import MemoryStore
-from virt_preflight.controller.turnstile import TooManyError
+from virt_preflight.treaty.turnstile import TooManyError
 
 NOON = 1_790_000_000
 DAY = 86_400

@@ -290,7 +290,7 @@ async def _until_stopped(
         how = listening(settings.listen, settings.tls, insecure=settings.insecure)
         if metrics is not None and (identity := how.identity) is not None:
             metrics.of_certificate(lambda: identity.ends)
-        server = await serve(servicer, how, metrics)
+        server = await serve(servicer, how, settings.roles, settings.limits, metrics)
     except (BadCertificateError, CannotListenError) as error:
         raise Stop(str(error)) from None
     logging.info("%s answers at %s", host, ", ".join(settings.listen))

@@ -37,11 +37,15 @@ from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.policy import Policy
 from virt_preflight.agent.report import Report
 from virt_preflight.agent.residents import NoSuchDomain, matching, residents
+from virt_preflight.agent.settings import Limits
 from virt_preflight.agent.sources import SourceError
 from virt_preflight.agent.sources.rehearsing import Rehearsing
 from virt_preflight.agent.xml import BadXml
 from virt_preflight.treaty.calls import CallObserver, Calls, Unobserved
+from virt_preflight.treaty.door import Door
 from virt_preflight.treaty.listening import Listening, listen
+from virt_preflight.treaty.roles import Roles
+from virt_preflight.treaty.turnstile import Turnstile
 from virt_preflight.v1 import agent_pb2, agent_pb2_grpc, guest_pb2
 
 T = TypeVar("T")
@@ -58,6 +62,8 @@ WITHIN_S = 15.0
 # Kept back from the caller's time, so that the answer arrives while he still waits.
 KEPT_BACK_S = 0.2
 THREADS = 8
+LOCAL_ROLES = Roles()
+LIMITS = Limits()
 
 
 class BadRequest(Exception):
@@ -364,14 +370,19 @@ def depth_of(request: object) -> str:
 
 
 async def serve(
-    servicer: AgentServicer, how: Listening, observer: CallObserver | None = None
+    servicer: AgentServicer,
+    how: Listening,
+    roles: Roles = LOCAL_ROLES,
+    limits: Limits = LIMITS,
+    observer: CallObserver | None = None,
 ) -> grpc.aio.Server:
     """A started server. Raises CannotListenError."""
     calls = Calls(
         service=SERVICE, methods=METHODS, depth_of=depth_of, observer=observer or Unobserved()
     )
+    turnstile = Turnstile(in_all=limits.requests, per_caller=limits.requests_per_caller)
     server = grpc.aio.server(
-        interceptors=(calls,),
+        interceptors=(calls, Door(roles=roles, turnstile=turnstile)),
         options=[
             ("grpc.max_receive_message_length", MESSAGE_BYTES_AT_MOST),
             # Two agents on one port would answer in turn, each for itself.

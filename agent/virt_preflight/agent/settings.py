@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from virt_preflight.agent.policy import Policy
 from virt_preflight.treaty.logs import LogFormat
+from virt_preflight.treaty.roles import Roles
 from virt_preflight.treaty.tls import Tls
 
 DEFAULT_FILE = Path("/etc/virt-preflight/agent.toml")
@@ -35,6 +37,14 @@ class AnnounceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: dict[str, str] = {}
 
 
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[limits]: what goes beyond is refused at once."""
+
+    requests: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 512
+    # As many as a controller lets in of all its callers, so that it is not turned away for them.
+    requests_per_caller: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 256
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file; every key has a default."""
 
@@ -46,6 +56,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # HOST:PORT where Prometheus asks; empty: nowhere.
     metrics: str = ""
     tls: Tls = Tls()
+    roles: Roles = Roles()
+    limits: Limits = Limits()
     policy: PolicySettings = PolicySettings()
     announce: AnnounceSettings = AnnounceSettings()
 

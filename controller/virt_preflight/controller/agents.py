@@ -46,6 +46,7 @@ ON_ITS_WAY = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING
 START = "Start virt-preflight-agent on {name}, or check that it listens at {address}."
 REACH = "See whether {name} is up and {address} can be reached from here."
 RESOLVE = "Give {name} an address: in the fleet file, or as --hosts {name}=ADDRESS."
+ROLE = "Name our certificate in [roles] of agent.toml on {name}."
 MENDED = "Give certificates in [tls] of the fleet file, or put them where libvirt has them."
 # Parts of gRPC's UNAVAILABLE texts (seen with 1.81), what they mean to an operator, and what next.
 UNREACHED = (
@@ -275,6 +276,9 @@ def _explained(
             method = call.method.rpartition("/")[2]
             why = f"no agent there that knows {method}"
             return Silent(host=host, why=why, next_step=_upgrade(at))
+        case grpc.StatusCode.PERMISSION_DENIED:
+            why = f"permission denied: {details}" if details else "permission denied"
+            return Silent(host=host, why=why, next_step=ROLE.format(name=host))
         case code:
             return Silent(host=host, why=f"{_words(code)}: {details}" if details else _words(code))
 

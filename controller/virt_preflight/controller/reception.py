@@ -18,8 +18,8 @@ from virt_preflight.controller.roll import NameTakenError, Presence, Roll, Visit
 from virt_preflight.controller.settings import Settings
 from virt_preflight.controller.store import StoreError, StoreFullError
 from virt_preflight.controller.trouble import BadFieldError
-from virt_preflight.controller.turnstile import TooManyError, Turnstile
 from virt_preflight.treaty.addresses import is_local, is_nowhere
+from virt_preflight.treaty.turnstile import TooManyError, Turnstile
 from virt_preflight.treaty.words import is_label
 from virt_preflight.v1 import fleet_pb2, fleet_pb2_grpc
 

@@ -14,7 +14,7 @@ from functools import partial
 from virt_preflight.controller.fleet import Fleet, FleetHost
 from virt_preflight.controller.scribe import Scribe
 from virt_preflight.controller.store import Forget, KeptHost, Remember, Seen
-from virt_preflight.controller.turnstile import TooManyError
+from virt_preflight.treaty.turnstile import TooManyError
 
 
 class NameTakenError(Exception):

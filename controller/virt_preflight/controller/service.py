@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
@@ -42,12 +41,13 @@ from virt_preflight.controller.trouble import (
     NothingToAskError,
     RefusedByHostsError,
 )
-from virt_preflight.controller.turnstile import TooManyError, Turnstile
 from virt_preflight.controller.warming import warmed
 from virt_preflight.controller.watching import HostWatch
 from virt_preflight.treaty.calls import Calls, Unobserved
 from virt_preflight.treaty.certificates import BadCertificateError
+from virt_preflight.treaty.door import Door
 from virt_preflight.treaty.listening import CannotListenError, listen, listening
+from virt_preflight.treaty.turnstile import Turnstile
 from virt_preflight.v1 import controller_pb2, controller_pb2_grpc, fleet_pb2_grpc
 
 if TYPE_CHECKING:
@@ -71,7 +71,6 @@ class ControllerServicer(controller_pb2_grpc.ControllerServiceServicer):
 
     desk: Desk
     limits: Limits
-    turnstile: Turnstile
     watch: HostWatch
     observer: DryRunObserver = UNOBSERVED
 
@@ -209,11 +208,10 @@ class ControllerServicer(controller_pb2_grpc.ControllerServiceServicer):
 
     @asynccontextmanager
     async def _answering(self, context: Context) -> AsyncIterator[None]:
-        """Within the limits; what ends the question early becomes the call's status."""
+        """What ends the question early becomes the call's status."""
         try:
-            with self.turnstile.entered(_caller(context.peer())):
-                yield
-        except (BadFieldError, CannotRunError, TooManyError) as error:
+            yield
+        except (BadFieldError, CannotRunError) as error:
             await refuse(context, refusal(error))
 
 
@@ -243,9 +241,6 @@ def refusal(error: Exception, at: str = "guest") -> Refusal:
             return Refusal(code=code, reason="NOTHING_TO_ASK", message=str(error))
         case NobodyAnsweredError():
             return Refusal(code=code_pb2.UNAVAILABLE, reason="NOBODY_ANSWERED", message=str(error))
-        case TooManyError():
-            code = code_pb2.RESOURCE_EXHAUSTED
-            return Refusal(code=code, reason="TOO_MANY", message=str(error))
         case _:
             raise error
 
@@ -295,11 +290,6 @@ def _depth_of(request: object) -> str:
     asked = move.questions.depth
     found = wire.DEPTHS.get(asked) if asked else exchange.DEFAULT_DEPTH
     return found.value if found else ""
-
-
-def _caller(peer: str) -> str:
-    """Who asks, as far as an address tells: without its port, which differs by connection."""
-    return re.sub(r":[0-9]+$", "", peer) if peer.startswith("ip") else peer
 
 
 # -------------------------------------------------------------------------------------- serving
@@ -365,7 +355,6 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[Serving]:
         servicer = ControllerServicer(
             desk=desk,
             limits=limits,
-            turnstile=Turnstile(in_all=limits.requests, per_caller=limits.requests_per_caller),
             watch=watch,
             observer=metrics or UNOBSERVED,
         )
@@ -375,8 +364,9 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[Serving]:
             depth_of=_depth_of,
             observer=metrics or Unobserved(),
         )
+        turnstile = Turnstile(in_all=limits.requests, per_caller=limits.requests_per_caller)
         server = grpc.aio.server(
-            interceptors=(calls,),
+            interceptors=(calls, Door(roles=settings.roles, turnstile=turnstile)),
             options=[
                 ("grpc.max_receive_message_length", limits.message_mib * 1024 * 1024),
                 # Two controllers on one port would answer in turn.

@@ -9,6 +9,7 @@ import msgspec
 
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
 from virt_preflight.treaty.logs import LogFormat
+from virt_preflight.treaty.roles import Roles
 from virt_preflight.treaty.tls import Tls
 
 SYSTEM_FILE = Path("/etc/virt-preflight/controller.toml")
@@ -62,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: str = ""
     tls: Tls = Tls()
     announced: Announced = Announced()
+    roles: Roles = Roles()
     limits: Limits = Limits()
 
 

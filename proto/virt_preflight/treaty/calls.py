@@ -102,14 +102,14 @@ class Calls(grpc.aio.ServerInterceptor):
         code = "UNKNOWN"
         try:
             yield
-            code = _code(context) or "OK"
+            code = code_of(context) or "OK"
         except (asyncio.CancelledError, GeneratorExit):
             left_s = context.time_remaining()
             code = "CANCELLED" if left_s is None or left_s > 0 else "DEADLINE_EXCEEDED"
             raise
         except BaseException:
             # Of an abort the code is known; whatever else is raised, gRPC makes UNKNOWN of it.
-            code = _code(context) or code
+            code = code_of(context) or code
             raise
         finally:
             took_s = time.monotonic() - started
@@ -123,7 +123,7 @@ class Calls(grpc.aio.ServerInterceptor):
             )
 
 
-def _code(context: Context) -> str:
+def code_of(context: Context) -> str:
     """The status that was set; empty where none was, and then it is OK if nothing was raised."""
     code: Any = context.code()
     if isinstance(code, grpc.StatusCode):

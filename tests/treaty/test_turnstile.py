@@ -1,6 +1,6 @@
 import pytest
 
-from virt_preflight.controller.turnstile import TooManyError, Turnstile
+from virt_preflight.treaty.turnstile import TooManyError, Turnstile
 
 
 def test_no_more_than_so_many_are_let_in() -> None:

@@ -1,0 +1,41 @@
+"""One line for each question: who asked what about whom, what came of it, how long it took."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+LOGGER = logging.getLogger("virt_preflight.audit")
+# Of one value in the line; a hostile name is not to fill a disk.
+VALUE_AT_MOST = 256
+
+
+def note(
+    *,
+    caller: str,
+    role: str,
+    method: str,
+    depth: str,
+    guests: Iterable[str],
+    outcome: str,
+    took_ms: int,
+) -> None:
+    """The values stand in the line and, each by itself, in the record."""
+    values = {
+        "caller": _plain(caller),
+        "role": role,
+        "method": _plain(method),
+        "depth": depth,
+        "guests": _plain(" ".join(guests)),
+        "outcome": _plain(outcome),
+        "took_ms": took_ms,
+    }
+    line = " ".join(f'{key}="{value}"' for key, value in values.items() if value != "")
+    LOGGER.info("%s", line, extra=values)
+
+
+def _plain(text: str) -> str:
+    """On one line and within quotes, whatever it holds."""
+    short = text if len(text) <= VALUE_AT_MOST else f"{text[: VALUE_AT_MOST - 1]}…"
+    escaped = short.replace("\\", "\\\\").replace('"', '\\"')
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in escaped)
