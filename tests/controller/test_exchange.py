@@ -135,7 +135,7 @@ def test_a_guest_from_a_file_comes_back_with_the_files_name() -> None:
     [
         (
             FleetHost(name="h2", address="h2:1", labels=(("rack", "r1"),)),
-            Heard(host="h2", said=HOST),
+            Heard(host="h2", said=replace(HOST, certificate_ends_s=1_800_000_000)),
         ),
         (
             FleetHost(name="h2", address="h2:1"),

@@ -30,6 +30,7 @@ from virt_preflight.controller.answers import (
 from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.options import MigrationOptions
 from virt_preflight.controller.question import Questions
+from virt_preflight.controller.wire import WrongAnswerError
 from virt_preflight.v1 import agent_pb2, guest_pb2, report_pb2
 
 GUEST = wire.homeless_guest(DOMAIN_XML)
@@ -250,3 +251,14 @@ def test_every_name_of_the_treaty_has_one_here() -> None:
 def test_every_field_of_a_finding_reaches_us() -> None:
     ours = {field.name for field in fields(BRIDGE)}
     assert ours == set(report_pb2.Finding.DESCRIPTOR.fields_by_name)
+
+
+def test_when_an_agents_certificate_ends_is_read_and_a_time_that_is_none_is_no_answer() -> None:
+    told = agent_pb2.DescribeHostResponse()
+    read = wire.describe_host().read
+    assert read(told.SerializeToString()).certificate_ends_s is None
+    told.certificate_ends.FromSeconds(1_800_000_000)
+    assert read(told.SerializeToString()).certificate_ends_s == 1_800_000_000
+    told.certificate_ends.seconds = 1 << 62
+    with pytest.raises(WrongAnswerError, match="no time that there is"):
+        read(told.SerializeToString())

@@ -34,11 +34,13 @@ def lines(log: Path) -> list[dict[str, Any]]:
 
 
 def about(log: Path, request: str) -> list[dict[str, Any]]:
-    return [line for line in lines(log) if line.get("requestId") == request]
+    """What is told of each call; the audit's line stands beside it."""
+    of_calls = (line for line in lines(log) if line["logger"] == "virt_preflight.calls")
+    return [line for line in of_calls if line.get("requestId") == request]
 
 
 def since(log: Path, earlier: int) -> list[dict[str, Any]]:
-    return lines(log)[earlier:]
+    return [line for line in lines(log)[earlier:] if line["logger"] != "virt_preflight.audit"]
 
 
 def once_there(found: Callable[[], list[dict[str, Any]]], count: int) -> list[dict[str, Any]]:
@@ -178,3 +180,26 @@ def test_a_fault_of_the_controllers_own_names_the_request_to_look_for(
     with controller("h1=unix:/nowhere") as address:
         assert cli.run(["hosts", "--server", address]) == 1
     assert "(its log says more: request nightly-8)" in capsys.readouterr().err
+
+
+def test_the_audit_of_a_question_has_the_same_id(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(VARIABLE, "nightly-8")
+    cli.run(["check", "--xml", str(GUEST), "--server", f"unix:{place}/controller", "-o", "name"])
+    capsys.readouterr()
+
+    def audited(log: Path) -> list[dict[str, Any]]:
+        of_it = (line for line in lines(log) if line["logger"] == "virt_preflight.audit")
+        return [line for line in of_it if line.get("requestId") == "nightly-8"]
+
+    (said,) = once_there(partial(audited, place / "controller.log"), 1)
+    assert (said["caller"], said["role"], said["method"]) == ("unix:", "admin", "DryRun")
+    for host in HOSTS:
+        (said,) = once_there(partial(audited, place / f"{host}.log"), 1)
+        assert (said["method"], said["depth"], said["guests"]) == (
+            "PrepareDryRun",
+            "libvirt",
+            "db1",
+        )
+        assert said["outcome"] in ("CLEAR", "RISKY", "UNSURE", "BLOCKED")

@@ -89,6 +89,8 @@ def test_agent_controller_and_command_speak_by_tls(
             of_nobody.ca.write_bytes(of_nobody.ca.read_bytes() + ca.cert_pem.bytes())
             with pytest.raises(ServiceError, match="it may not take our certificate"):
                 Controller(at_controller, stranger).hosts(within_s=5)
+    # As the authority of tests has them.
+    assert [it["certificateEnds"] for it in hosts] == ["3000-01-01T00:00:00Z"] * 2
     assert hosts[0]["libvirt"] == hosts[1]["libvirt"] is not None
 
 

@@ -22,6 +22,7 @@ import msgspec
 from virt_preflight.agent.announcement import Announcement, announced
 from virt_preflight.agent.catalogue import catalogue
 from virt_preflight.agent.factstore import FactStore
+from virt_preflight.agent.fence import Fence, Fenced
 from virt_preflight.agent.settings import BadSettings, Settings, read_settings
 from virt_preflight.agent.sources import Source, SourceError
 from virt_preflight.agent.sources.observer import UNOBSERVED, SourceObserver
@@ -32,6 +33,7 @@ from virt_preflight.treaty.logs import LogFormat, log_to_stderr
 
 if TYPE_CHECKING:
     from virt_preflight.agent.metrics import Metrics
+    from virt_preflight.treaty.listening import Listening
 
 DISTRIBUTION = "virt-preflight-agent"
 BY_SYSTEMD = "the {0} is started by systemd: systemctl start virt-preflight-{0}.socket"
@@ -246,7 +248,19 @@ def _answer_for(
         if not re.fullmatch(r"unix:.+|.+:\d{1,5}", address):
             raise Stop(f"{address}: wanted HOST:PORT or unix:/path")
     announcement = announced(settings.announce, host, settings.listen)
+    from virt_preflight.treaty.certificates import BadCertificateError
+    from virt_preflight.treaty.listening import CannotListenError, listening
+
+    try:
+        how = listening(settings.listen, settings.tls, insecure=settings.insecure)
+    except (BadCertificateError, CannotListenError) as error:
+        raise Stop(str(error)) from None
     store = _store(source)
+    # Who asks from elsewhere may learn of storage; on this machine, and where an operator wants no
+    # secrets at all, there is nothing to hide.
+    if how.secure or settings.policy.storage is not None:
+        fence = Fence(source=source, storage=settings.policy.storage, clock=time.monotonic)
+        store.looking = Fenced(source=source, fence=fence)
     with ExitStack() as ending:
         if metrics is not None:
             from virt_preflight.treaty.exposition import CannotExpose, exposed
@@ -263,35 +277,37 @@ def _answer_for(
                 )
             except CannotExpose as error:
                 raise Stop(str(error)) from None
-        return asyncio.run(_until_stopped(host, store, settings, metrics, rehearsing, announcement))
+        return asyncio.run(
+            _until_stopped(host, store, settings, how, metrics, rehearsing, announcement)
+        )
 
 
 async def _until_stopped(
     host: str,
     store: FactStore,
     settings: Settings,
+    how: Listening,
     metrics: Metrics | None,
     rehearsing: Rehearsing | None,
     announcement: Announcement | None,
 ) -> int:
     from virt_preflight.agent.announcing import announcing
     from virt_preflight.agent.service import AgentServicer, serve, untold
-    from virt_preflight.treaty.certificates import BadCertificateError
-    from virt_preflight.treaty.listening import CannotListenError, listening
+    from virt_preflight.treaty.listening import CannotListenError
 
     servicer = AgentServicer(
         host=host,
         store=store,
         policy=settings.as_policy(),
         rehearsing=rehearsing,
+        identity=how.identity,
         reported=metrics.reported if metrics else untold,
     )
     try:
-        how = listening(settings.listen, settings.tls, insecure=settings.insecure)
         if metrics is not None and (identity := how.identity) is not None:
             metrics.of_certificate(lambda: identity.ends)
         server = await serve(servicer, how, settings.roles, settings.limits, metrics)
-    except (BadCertificateError, CannotListenError) as error:
+    except CannotListenError as error:
         raise Stop(str(error)) from None
     logging.info("%s answers at %s", host, ", ".join(settings.listen))
     stopped = asyncio.Event()

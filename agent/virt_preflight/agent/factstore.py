@@ -39,6 +39,8 @@ class FactStore:
     clock: Callable[[], float]
     # Where a stand-in can be tried; None: nothing but a record of a host is there.
     stage: Stage | None = None
+    # Where looks are put, which are about a guest's own things; None: to the source as well.
+    looking: Source | None = None
     _haves: dict[Hashable, Held] = field(default_factory=dict)
     _looks: dict[Hashable, Held] = field(default_factory=dict)
     _locks: dict[type, threading.Lock] = field(default_factory=dict)
@@ -56,6 +58,11 @@ class FactStore:
             oldest_by_pace={Pace.MOVING: started - moving, Pace.FIXED: started - fixed},
             generation=self.source.generation(),
         )
+
+    @property
+    def for_guests(self) -> Source:
+        """Where to put what is about a guest's own things."""
+        return self.source if self.looking is None else self.looking
 
     def ages_s(self) -> dict[str, float]:
         """By family, the age of the oldest fact of the host that is kept. Nothing is learned."""
@@ -129,8 +136,13 @@ class Question:
             if isinstance(argument, Unknown):
                 return Known(value=argument, pace=provider.pace)
 
+        looking = self.store.looking if provider.kind is Kind.LOOK else None
+
         def learn() -> object | Unknown | None:
-            return learned(provider, arguments)
+            if looking is None:
+                return learned(provider, arguments)
+            store = self.store
+            return learned(provider, [looking if it is store.source else it for it in arguments])
 
         match provider.kind, provider.pace:
             case (Kind.NEED, _) | (Kind.LOOK, Pace.MOVING):

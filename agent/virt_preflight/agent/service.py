@@ -43,6 +43,7 @@ from virt_preflight.agent.sources.rehearsing import Rehearsing
 from virt_preflight.agent.xml import BadXml
 from virt_preflight.treaty.calls import CallObserver, Calls, Unobserved
 from virt_preflight.treaty.door import Door
+from virt_preflight.treaty.identities import ServerIdentity
 from virt_preflight.treaty.listening import Listening, listen
 from virt_preflight.treaty.roles import Roles
 from virt_preflight.treaty.turnstile import Turnstile
@@ -88,6 +89,8 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     policy: Policy
     # None: this agent has no libvirt of its own, as when it replays a recording.
     rehearsing: Rehearsing | None = None
+    # Whose certificate it answers with; None: without TLS.
+    identity: ServerIdentity | None = None
     # Told of each report that is given, in the thread that made it.
     reported: Callable[[Report], None] = untold
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
@@ -288,7 +291,11 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
 
     def _describe(self) -> agent_pb2.DescribeHostResponse:
         found = describe(self.store, host=self.host, policy=self.policy)
-        return wire.description(found, agent_version=version("virt-preflight-agent"))
+        return wire.description(
+            found,
+            agent_version=version("virt-preflight-agent"),
+            certificate_ends=None if self.identity is None else self.identity.ends,
+        )
 
     def _asked(self, questions: guest_pb2.Questions) -> Asked:
         """Raises BadRequest for what this agent cannot ask."""

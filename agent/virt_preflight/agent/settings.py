@@ -25,6 +25,8 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     memory_reserved_mib: int = 512
     memory_overcommit: float = 1.0
+    # Directories whose files may be looked at for whoever asks. None: see agent.fence.
+    storage: tuple[str, ...] | None = None
 
 
 class AnnounceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,4 +90,7 @@ def read_settings(path: Path | None) -> Settings:
         raise BadSettings(
             f"{chosen}: [policy] reserved memory is negative or overcommit not above 0"
         )
+    for directory in settings.policy.storage or ():
+        if not directory.startswith("/"):
+            raise BadSettings(f"{chosen}: [policy] storage: {directory!r} does not begin with /")
     return settings

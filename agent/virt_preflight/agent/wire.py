@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -316,9 +317,11 @@ def domain(found: Resident) -> agent_pb2.Domain:
     )
 
 
-def description(found: HostDescription, *, agent_version: str) -> agent_pb2.DescribeHostResponse:
+def description(
+    found: HostDescription, *, agent_version: str, certificate_ends: datetime | None = None
+) -> agent_pb2.DescribeHostResponse:
     """Who this host is and what it has."""
-    return agent_pb2.DescribeHostResponse(
+    message = agent_pb2.DescribeHostResponse(
         host=guest_pb2.HostIdentity(name=found.name, uuid=found.uuid),
         versions=guest_pb2.HostVersions(libvirt=found.libvirt_version, qemu=found.qemu_version),
         capacity=capacity(found.capacity),
@@ -330,6 +333,9 @@ def description(found: HostDescription, *, agent_version: str) -> agent_pb2.Desc
         architecture=found.architecture,
         cpus_online=found.cpus_online,
     )
+    if certificate_ends is not None:
+        message.certificate_ends.FromDatetime(certificate_ends)
+    return message
 
 
 def rehearsal_message(found: Hearing) -> agent_pb2.Rehearsal:

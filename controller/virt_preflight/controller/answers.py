@@ -166,6 +166,8 @@ class HostDescription:
     facts_age_ms: int
     class_digest: str
     unlearned: tuple[tuple[str, str], ...]
+    # When the certificate of its agent runs out, in seconds since the epoch; None: it has none.
+    certificate_ends_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

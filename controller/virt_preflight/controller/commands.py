@@ -266,7 +266,7 @@ def _host_list(timed: Timed[Seen], show: ShowWords) -> str:
         case form:
             from virt_preflight.controller.render.lists import hosts_table
 
-            return hosts_table(known, answers, form, _look(show))
+            return hosts_table(known, answers, form, _look(show), timed.asked_at)
 
 
 def _check_list(catalogue: Catalogue, show: ShowWords) -> str:

@@ -400,6 +400,8 @@ def _description(host: HostDescription) -> agent_pb2.DescribeHostResponse:
         class_digest=host.class_digest,
         unlearned=[guest_pb2.Unlearned(fact=fact, why=why) for fact, why in host.unlearned],
     )
+    if host.certificate_ends_s is not None:
+        message.certificate_ends.FromSeconds(host.certificate_ends_s)
     if host.capacity is not None:
         message.capacity.CopyFrom(_capacity(host.capacity))
     return message

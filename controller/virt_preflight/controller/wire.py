@@ -394,7 +394,18 @@ def description_of(host: agent_pb2.DescribeHostResponse) -> HostDescription:
         facts_age_ms=milliseconds(host.facts_age),
         class_digest=host.class_digest,
         unlearned=_pairs(host.unlearned),
+        certificate_ends_s=_ends_s(host),
     )
+
+
+def _ends_s(host: agent_pb2.DescribeHostResponse) -> int | None:
+    if not host.HasField("certificate_ends"):
+        return None
+    try:
+        host.certificate_ends.ToDatetime()
+    except (ValueError, OverflowError):
+        raise WrongAnswerError("its certificate ends at no time that there is") from None
+    return host.certificate_ends.seconds
 
 
 def _pairs(unlearned: Iterable[guest_pb2.Unlearned]) -> tuple[tuple[str, str], ...]:

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from virt_preflight.v1 import guest_pb2 as _guest_pb2
@@ -507,6 +508,7 @@ class DescribeHostResponse(_message.Message):
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     ARCHITECTURE_FIELD_NUMBER: _builtins.int
     CPUS_ONLINE_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_ENDS_FIELD_NUMBER: _builtins.int
     domains_running: _builtins.int
     class_digest: _builtins.str
     """Digest over the facts that stay until a reboot or an upgrade: equal digests, like hosts."""
@@ -523,6 +525,10 @@ class DescribeHostResponse(_message.Message):
     def facts_age(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def unlearned(self) -> _containers.RepeatedCompositeFieldContainer[_guest_pb2.Unlearned]: ...
+    @_builtins.property
+    def certificate_ends(self) -> _timestamp_pb2.Timestamp:
+        """When the certificate that the agent answers with runs out; absent where it answers without TLS."""
+
     def __init__(
         self,
         *,
@@ -536,10 +542,11 @@ class DescribeHostResponse(_message.Message):
         agent_version: _builtins.str = ...,
         architecture: _builtins.str = ...,
         cpus_online: _builtins.int = ...,
+        certificate_ends: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "facts_age", b"facts_age", "host", b"host", "versions", b"versions"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "certificate_ends", b"certificate_ends", "facts_age", b"facts_age", "host", b"host", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "capacity", b"capacity", "class_digest", b"class_digest", "cpus_online", b"cpus_online", "domains_running", b"domains_running", "facts_age", b"facts_age", "host", b"host", "unlearned", b"unlearned", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "capacity", b"capacity", "certificate_ends", b"certificate_ends", "class_digest", b"class_digest", "cpus_online", b"cpus_online", "domains_running", b"domains_running", "facts_age", b"facts_age", "host", b"host", "unlearned", b"unlearned", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

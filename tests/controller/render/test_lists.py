@@ -2,7 +2,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from textwrap import dedent
 
-from tests.controller.samples import CHECKS, GIB, HOST, SILENT
+from tests.controller.samples import CHECKS, GIB, HOST, NOON, SILENT
 from virt_preflight.controller import wire
 from virt_preflight.controller.answers import Capacity, Heard
 from virt_preflight.controller.catalogue import Catalogue
@@ -11,6 +11,7 @@ from virt_preflight.controller.render.documents import Described
 from virt_preflight.controller.render.forms import PLAIN, Form
 from virt_preflight.controller.render.lists import checks_table, explanation, hosts_table
 
+DAY = 24 * 60 * 60
 FLEET = from_names("h2,h3,h4")
 BIG = replace(HOST, capacity=Capacity(memory_total_kib=256 * GIB, memory_free_kib=100 * GIB))
 BARE = replace(
@@ -26,7 +27,7 @@ KNOWN = Catalogue(host="h1", checks=wire.list_checks().read(CHECKS.SerializeToSt
 
 
 def test_the_fleet_at_a_glance() -> None:
-    assert "\n" + hosts_table(FLEET, ANSWERS, Form.TABLE, PLAIN) == dedent("""
+    assert "\n" + hosts_table(FLEET, ANSWERS, Form.TABLE, PLAIN, NOON) == dedent("""
           HOST  AGENT  LIBVIRT  QEMU    ARCH    CPUS     FREE    TOTAL  GUESTS   FACTS
           h2    0.1.0  11.3.0   10.0.2  x86_64    64  100 GiB  256 GiB       3  0.10 s  1 fact not learned
           h3    -      -        -       -          -        -        -       3  0.10 s
@@ -43,7 +44,7 @@ def test_the_fleet_at_a_glance() -> None:
 
 
 def test_wide_adds_where_and_which_it_is() -> None:
-    shown = hosts_table(FLEET, ANSWERS, Form.WIDE, PLAIN).splitlines()
+    shown = hosts_table(FLEET, ANSWERS, Form.WIDE, PLAIN, NOON).splitlines()
     assert shown[0].endswith("CLASS  LABELS  LAST SEEN")
     assert " ADDRESS   OWN NAME    UUID " in shown[0]
     assert "h2:50551  h2.example  6a1f6c2e-" in shown[1]
@@ -54,8 +55,21 @@ def test_wide_tells_when_a_host_that_announced_itself_was_last_heard() -> None:
     seen = datetime(2026, 11, 23, 10, 0, 7, tzinfo=UTC)
     hosts = (replace(FLEET.hosts[0], last_seen=seen), *FLEET.hosts[1:-1])
     hosts += (replace(FLEET.hosts[-1], last_seen=seen),)
-    shown = hosts_table(replace(FLEET, hosts=hosts), ANSWERS, Form.WIDE, PLAIN).splitlines()
+    shown = hosts_table(replace(FLEET, hosts=hosts), ANSWERS, Form.WIDE, PLAIN, NOON).splitlines()
     assert ["2026-11-23 10:00:07Z" in line for line in shown[1:4]] == [True, False, True]
+
+
+def test_a_certificate_is_told_of_when_it_is_to_be_renewed() -> None:
+    soon, later = (
+        Heard(host=host, said=replace(BARE, certificate_ends_s=int(NOON.timestamp()) + days * DAY))
+        for host, days in (("h2", 29), ("h3", 31))
+    )
+    glance = hosts_table(FLEET, [soon, later, SILENT], Form.TABLE, PLAIN, NOON).splitlines()
+    assert glance[1].endswith("certificate ends on 2026-12-22")
+    assert "certificate" not in glance[2]
+    wide = hosts_table(FLEET, [soon, later, SILENT], Form.WIDE, PLAIN, NOON).splitlines()
+    assert " CERTIFICATE " in wide[0]
+    assert "until 2026-12-24" in wide[2]
 
 
 def test_the_checks_at_a_glance() -> None:

@@ -39,7 +39,7 @@ def compare_cpu(question: Question, domain: Domain) -> Hearing | None:
     if cpu is None or kind is None or cpu.get("check") != "full":
         return None
     try:
-        question.store.source.libvirt(
+        question.store.for_guests.libvirt(
             "compare-cpu",
             text_of(domain.root, "devices/emulator") or "",
             kind.get("arch", ""),

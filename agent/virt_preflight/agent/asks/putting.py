@@ -24,7 +24,7 @@ def at_destination(
     """
     if depth is Depth.FACTS:
         return None
-    source = question.store.source
+    source = question.store.for_guests
     heard: list[Hearing | None] = [compare_cpu(question, domain), write_out(source, domain)]
     if depth is Depth.REHEARSAL:
         rehearsed = rehearsed or impossible("nobody played it")

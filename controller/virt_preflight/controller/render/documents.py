@@ -164,6 +164,7 @@ def _described(answer: Described) -> Document:
         "domainsRunning": host.domains_running,
         "factsAgeMs": host.facts_age_ms,
         "classDigest": host.class_digest or None,
+        "certificateEnds": _ends(host.certificate_ends_s),
         "unlearned": [{"fact": fact, "why": why} for fact, why in host.unlearned],
     }
 
@@ -178,6 +179,10 @@ def _check(check: CheckDescription) -> Document:
         "explanation": check.explanation,
         "remedy": check.remedy,
     }
+
+
+def _ends(seconds: int | None) -> str | None:
+    return None if seconds is None else _moment(datetime.fromtimestamp(seconds, UTC))
 
 
 def _moment(when: datetime) -> str:

@@ -1,6 +1,7 @@
 """The fleet and the checks for people."""
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 
 from rich.table import Table
 
@@ -15,17 +16,20 @@ from virt_preflight.controller.render.painting import Part, columns, indented, p
 from virt_preflight.controller.render.silence import next_steps
 
 NUMBERS = ("CPUS", "FREE", "TOTAL", "GUESTS", "FACTS")
+WIDE = ("ADDRESS", "OWN NAME", "UUID", "CERTIFICATE", "CLASS", "LABELS", "LAST SEEN")
+# Long enough for somebody to notice, and to make another.
+RENEW_WITHIN = timedelta(days=30)
 VERSIONS = ("AGENT", "LIBVIRT", "QEMU")
 
 
-def hosts_table(fleet: Fleet, answers: Sequence[Described], form: Form, look: Look) -> str:
+def hosts_table(
+    fleet: Fleet, answers: Sequence[Described], form: Form, look: Look, asked_at: datetime
+) -> str:
     """Who answers, versions, what is free, age of facts; what a host could not learn below."""
-    more = (
-        ("ADDRESS", "OWN NAME", "UUID", "CLASS", "LABELS", "LAST SEEN") if form is Form.WIDE else ()
-    )
+    more = WIDE if form is Form.WIDE else ()
     table = columns("HOST", *VERSIONS, "ARCH", *NUMBERS, *more, "", right=NUMBERS)
     for host, answer in zip(fleet.hosts, answers, strict=True):
-        table.add_row(*map(words, _host_row(host, answer, form)))
+        table.add_row(*map(words, _host_row(host, answer, form, asked_at)))
     silent = sum(isinstance(answer, Silent) for answer in answers)
     said = f"{len(answers) - silent} of {count(len(answers), 'host')} answered."
     steps = {one.host: one.next_step for one in answers if isinstance(one, Silent)}
@@ -60,13 +64,15 @@ def _explanation(check: CheckDescription) -> Iterator[Part]:
             yield from map(words, printable_lines(text.strip()))
 
 
-def _host_row(host: FleetHost, answer: Described, form: Form) -> tuple[str, ...]:
-    more = 6 if form is Form.WIDE else 0
+def _host_row(
+    host: FleetHost, answer: Described, form: Form, asked_at: datetime
+) -> tuple[str, ...]:
+    more = len(WIDE) if form is Form.WIDE else 0
     labels = ", ".join(f"{key}={value}" for key, value in host.labels) or "-"
     # Of those whose agents announced them: the others stand in the fleet file alone.
     seen = f"{host.last_seen:%Y-%m-%d %H:%M:%S}Z" if host.last_seen else "-"
     if isinstance(answer, Silent):
-        address = (host.address, "-", "-", "-", labels, seen)[:more]
+        address = (host.address, "-", "-", "-", "-", labels, seen)[:more]
         return host.name, *("-" for _ in range(9)), *address, answer.why
     said = answer.said
     free, total = _memory(said)
@@ -85,12 +91,25 @@ def _host_row(host: FleetHost, answer: Described, form: Form) -> tuple[str, ...]
             host.address,
             said.name or "-",
             said.uuid or "-",
+            "-" if said.certificate_ends_s is None else f"until {_day(said.certificate_ends_s)}",
             said.class_digest or "-",
             labels,
             seen,
         )[:more],
-        f"{count(len(said.unlearned), 'fact')} not learned" if said.unlearned else "",
+        ", ".join(_wants_a_look(said, asked_at)),
     )
+
+
+def _wants_a_look(said: HostDescription, asked_at: datetime) -> Iterator[str]:
+    if said.unlearned:
+        yield f"{count(len(said.unlearned), 'fact')} not learned"
+    ends_s = said.certificate_ends_s
+    if ends_s is not None and ends_s < (asked_at + RENEW_WITHIN).timestamp():
+        yield f"certificate ends on {_day(ends_s)}"
+
+
+def _day(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
 
 
 def _memory(said: HostDescription) -> tuple[str, str]:
