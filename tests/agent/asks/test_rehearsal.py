@@ -279,5 +279,6 @@ def test_the_address_is_the_one_that_the_sources_qemu_is_given(
 
 def test_a_qemu_that_wants_a_first_word_is_not_kept_waiting() -> None:
     assert script_of(DB1, LIVE, URI, ()).knock is Knock.HELD
-    for encrypted in (replace(LIVE, tls=True), replace(LIVE, parallel=True)):
-        assert script_of(DB1, encrypted, URI, ()).knock is Knock.LET_GO
+    assert script_of(DB1, replace(LIVE, tls=True), URI, ()).knock is Knock.LET_GO
+    assert script_of(DB1, replace(LIVE, tls=True, parallel=True), URI, ()).knock is Knock.LET_GO
+    assert script_of(DB1, replace(LIVE, parallel=True), URI, ()).knock is Knock.NOT_AT_ALL

@@ -482,6 +482,13 @@ def test_a_qemu_that_wants_a_first_word_is_let_go_before_finish(
     assert seen == ["gone"]
 
 
+def test_a_qemu_that_does_not_forgive_is_not_knocked_at(world: World, port: socket.socket) -> None:
+    assert play(knocking(port, Knock.NOT_AT_ALL)).way is Way.NOT_TRIED
+    port.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        port.accept()
+
+
 def test_a_qemu_that_hears_nobody_while_it_is_held_is_let_go_in_the_end(
     world: World, monkeypatch: pytest.MonkeyPatch, port: socket.socket
 ) -> None:

@@ -122,8 +122,15 @@ def script_of(
         rewritten=partial(rewritten, keep_owner_of=frozenset(keep_owner_of)),
         lost=lost,
         address=partial(address_of, asked=options.migrateuri),
-        knock=Knock.LET_GO if options.tls or options.parallel else Knock.HELD,
+        knock=knock_for(options),
     )
+
+
+def knock_for(options: MigrationOptions) -> Knock:
+    """What a QEMU that waits for a guest with these options can bear."""
+    if options.tls:
+        return Knock.LET_GO
+    return Knock.NOT_AT_ALL if options.parallel else Knock.HELD
 
 
 def whole_of(options: MigrationOptions) -> Whole:

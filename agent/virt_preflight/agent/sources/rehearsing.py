@@ -43,9 +43,12 @@ class Knock(Enum):
 
     # A QEMU that waits takes one that ends for a broken migration.
     HELD = "until after Finish"
-    # One that has to hear a first word - TLS's, or that of one of several channels - hears nobody
-    # else meanwhile, libvirt neither; and it forgives a connection that ends before that word.
+    # One that has to hear TLS's first word hears nobody else meanwhile, libvirt neither; and it
+    # forgives a connection that ends before that word.
     LET_GO = "let go at once"
+    # One that has to hear which of several channels it is neither hears others nor forgives (QEMU
+    # 10.0): nobody connects.
+    NOT_AT_ALL = "not at all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -188,7 +188,8 @@ def _at_destination(
     try:
         number = _number(there, script.uuid)
         lost = _read_back(there, script, sent)
-        way, way_to, words, connection = _reached(script.address(uri), until_s)
+        address = None if script.knock is Knock.NOT_AT_ALL else script.address(uri)
+        way, way_to, told, connection = _reached(address, until_s)
         if script.knock is Knock.LET_GO:
             _let_go(connection)
     finally:
@@ -199,7 +200,7 @@ def _at_destination(
         finally:
             late.cancel()
             _let_go(connection)
-    return Played(refusal=ended, lost=lost, way=way, way_to=way_to, way_words=words)
+    return Played(refusal=ended, lost=lost, way=way, way_to=way_to, way_words=told)
 
 
 def _let_go(connection: socket.socket | None) -> None:
