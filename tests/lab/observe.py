@@ -38,6 +38,7 @@ TREES = (
 GUESTS_OWN = (
     "/var/lib/libvirt/qemu/ram/",
     "/var/lib/libvirt/qemu/nvram/",
+    "/var/lib/libvirt/vars/",
     "/var/lib/libvirt/swtpm/",
     "/dev/pts/",
 )

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -57,6 +58,7 @@ class Blow:
     name: str
     strike: Callable[[Host, subprocess.Popen[str]], object]
     mend: Callable[[Host], object]
+    on: Literal["destination", "source"] = "destination"
 
 
 BLOWS = (
@@ -74,6 +76,13 @@ BLOWS = (
         name="libvirtd killed",
         strike=lambda host, _: script_on(host, f"kill -KILL $(cat {LIBVIRTD_PID})"),
         mend=start_libvirtd,
+    ),
+    # By then it has said what Begin says, and is needed no more.
+    Blow(
+        name="source's libvirtd killed",
+        strike=lambda host, _: script_on(host, f"kill -KILL $(cat {LIBVIRTD_PID})"),
+        mend=start_libvirtd,
+        on="source",
     ),
     Blow(
         name="libvirtd frozen",
@@ -110,14 +119,15 @@ def test_nothing_of_a_trial_is_left(
     before = left_behind(host)
     assert [line for line in before if STANDIN in line] == []
     asking = begun(lab, guest, name)
+    struck = lab["h1"] if blow.on == "source" else host
     try:
         time.sleep(moment_s)
-        blow.strike(host, asking)
+        blow.strike(struck, asking)
         if blow.name == "libvirtd frozen":
             # The answer does not wait for him.
             verdict(asking)
     finally:
-        blow.mend(host)
+        blow.mend(struck)
         asking.kill()
         asking.communicate(timeout=10)
     assert wait_for(lambda: left_behind(host) == before, GONE_WITHIN_S), sorted(

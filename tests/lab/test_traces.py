@@ -99,6 +99,12 @@ def test_a_qemu_without_a_machine_is_libvirts_own() -> None:
     assert found(nothing, running("/usr/bin/qemu-system-x86_64 -machine pc,accel=kvm")) != []
 
 
+def test_where_it_listens_is_libvirts_own_and_a_guests_monitor_is_not() -> None:
+    for path, expected in (("qmp-XIMEZ3/qmp.monitor", 0), ("domain-1-db1/monitor.sock", 1)):
+        there = look(port={f"unix /var/lib/libvirt/qemu/{path}": "listens"})
+        assert len(found(look(port={}), there)) == expected
+
+
 @pytest.mark.parametrize(
     ("was", "now", "way"),
     [

@@ -195,6 +195,13 @@ ALLOWED = (
         ways=("new", "gone", "changed"),
     ),
     Allowed(
+        why="and this is where it listens",
+        depths=EVERY,
+        kind="port",
+        name="unix /var/lib/libvirt/qemu/qmp-.*",
+        ways=("new", "gone"),
+    ),
+    Allowed(
         why="others on this machine have guests, too: a group is named after its guest",
         depths=EVERY,
         kind="control group",

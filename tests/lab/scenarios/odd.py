@@ -5,23 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.lab import faults
-from tests.lab.guests import CLUSTER, IMAGES, Disk, Guest, Nic
+from tests.lab.guests import IMAGES, Guest, Nic
 from tests.lab.scenarios.firmware import OVMF, uefi
 from tests.lab.scenarios.numa import tuned
 from tests.lab.scenarios.options import stored_as
-from tests.lab.scenarios.pieces import CLUSTERED, DISK, NAMED, OWN, custom
+from tests.lab.scenarios.pieces import DISK, NAMED, OWN
 from tests.lab.scenarios.scenario import Scenario, both, fails, guest, migrates
 
-CD = Disk(
-    path=f"{IMAGES}/@name.iso",
-    target="sda",
-    bus="sata",
-    device="cdrom",
-    format="raw",
-    cache="",
-    size_mib=1,
-    mode="readonly",
-)
 COPIES_GO = faults.shell(
     "the copies go afterwards",
     ":",
@@ -44,11 +34,6 @@ TWO_PORTS = (
     faults.port_taken(49998),
     faults.port_taken(49999),
     faults.qemu_conf("migration_port_min = 49998\nmigration_port_max = 49999"),
-)
-BACKUP = (
-    "<domainbackup mode='pull'><server transport='unix' socket='/tmp/@name.sock'/>"
-    "<disks><disk name='vda' type='file' backup='yes'>"
-    f"<scratch file='{IMAGES}/@name.scratch'/></disk></disks></domainbackup>"
 )
 
 
@@ -76,13 +61,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         "odd-comment-in-name", rewrite=(("<name>@name</name>", "<name><!-- a -->@name</name>"),)
     ),
     migrates(
-        "odd-cdata-in-name", rewrite=(("<name>@name</name>", "<name><![CDATA[@name]]></name>"),)
-    ),
-    migrates(
-        "odd-comment-in-number",
-        rewrite=(("<memory unit='KiB'>65536<", "<memory unit='KiB'>65<!-- b -->536<"),),
-    ),
-    migrates(
         "odd-metadata",
         guest=guest(
             top="<metadata><a:devices xmlns:a='urn:a'><a:interface type='bridge'>"
@@ -103,14 +81,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         says="missing features",
         needs=("kvm",),
     ),
-    fails(
-        "odd-cpu-forced-lesser",
-        "cpu.features-absent",
-        guest=guest(cpu=custom("Nehalem", "force @lesser0")),
-        destination="h4",
-        says="missing features",
-        needs=("kvm",),
-    ),
     # Disks and media.
     fails(
         "odd-optional-disk-missing",
@@ -119,48 +89,10 @@ SCENARIOS: tuple[Scenario, ...] = (
         says="No such file or directory",
     ),
     migrates(
-        "odd-cdrom-ejected",
-        guest=guest(disks=(CD,)),
-        then_on_source=(
-            faults.virsh("change-media @name sda --eject --live >/dev/null"),
-            faults.shell("the drive is quiet", "sleep 1"),
-        ),
-        options=(),
-    ),
-    migrates(
         "odd-copy-two-named",
         guest=guest(disks=(OWN, replace(OWN, path=f"{IMAGES}/@name-b.qcow2", target="vdb"))),
         options=("--copy-storage-all", "--migrate-disks", "vda,vdb"),
         on_destination=(COPIES_GO,),
-    ),
-    migrates(
-        "odd-disks-named-not-copied",
-        guest=guest(
-            disks=(CLUSTERED, replace(CLUSTERED, path=f"{CLUSTER}/@name-b.qcow2", target="vdb"))
-        ),
-        options=("--migrate-disks", "vda"),
-    ),
-    fails(
-        "odd-copy-cdrom-missing",
-        "disks.missing",
-        guest=guest(disks=(OWN, CD)),
-        options=("--copy-storage-all",),
-        on_destination=(COPIES_GO,),
-        says="No such file or directory",
-    ),
-    fails(
-        "odd-backup",
-        "state.job",
-        "state.block-job",
-        guest=guest(disks=(DISK,)),
-        then_on_source=(
-            faults.shell(
-                "it is being backed up",
-                f'echo "{BACKUP}" >/tmp/b; virsh -q backup-begin @name /tmp/b; rm /tmp/b',
-                back=f"virsh -q domjobabort @name; rm -f {IMAGES}/@name.scratch",
-            ),
-        ),
-        says="",
     ),
     # NICs and screens.
     fails(
@@ -184,7 +116,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         on_source=(SCRIPT,),
         says="cannot execute binary /etc/nic-up: No such file or directory",
     ),
-    migrates("odd-nic-script", guest=guest(nics=(SCRIPTED,)), **both(SCRIPT)),
     fails(
         "odd-vnc-websocket-taken",
         "graphics.port-in-use",
@@ -192,7 +123,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         on_destination=(faults.port_taken(5777),),
         says="Failed to find an available port",
     ),
-    migrates("odd-vnc-websocket", guest=guest(devices=WEBSOCKET)),
     fails(
         "odd-vnc-network-without-bridge",
         "graphics.network-unusable",
@@ -219,11 +149,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         "odd-vcpu-unplugged-pinned",
         guest=guest(vcpus=2, vcpu_attributes=" current='1'"),
         rewrite=tuned("<cputune><vcpupin vcpu='1' cpuset='77'/></cputune>"),
-    ),
-    migrates(
-        "odd-vcpu-plugged",
-        guest=guest(vcpus=2, vcpu_attributes=" current='1'"),
-        then_on_source=(faults.virsh("setvcpus @name 2 --live"),),
     ),
     fails(
         "odd-watchdog-unknown-to-older",
@@ -285,9 +210,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         "transport.unknown-name",
         on_destination=(faults.qemu_conf('migration_host = "no-such-host"'),),
         says="Unable to resolve address 'no-such-host'",
-    ),
-    migrates(
-        "odd-migration-host", on_destination=(faults.qemu_conf('migration_host = "10.78.0.2"'),)
     ),
     migrates(
         "odd-lock-daemon-at-source-only",

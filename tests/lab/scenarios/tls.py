@@ -59,13 +59,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         says="The server certificate /etc/pki/qemu/server-cert.pem has expired",
         **between({}, {"server": issued(("h2",), age="expired")}),
     ),
-    fails(
-        "tls-server-future",
-        "certificates.server-refused",
-        options=TLS,
-        says="The server certificate /etc/pki/qemu/server-cert.pem is not yet active",
-        **between({}, {"server": issued(("h2",), age="future")}),
-    ),
     # Only when the destination is prepared does the source's QEMU look at its own.
     fails(
         "tls-client-expired",

@@ -13,6 +13,8 @@ from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.report import Phase, Side
 from virt_preflight.agent.sources import Impossible, LibvirtRefused, Source, SourceError
 
+# One thing libvirt brings up to date in it: of a drive that was emptied while the guest runs it
+# forgets what the medium's driver was (qemuDomainCheckEjectableMedia; seen in the live XML of 9.0).
 ASK = "libvirt's Begin phase"
 
 # What libvirt itself looks at in qemuMigrationSrcBegin (qemu/qemu_migration.c): a question of these
