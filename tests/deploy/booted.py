@@ -54,6 +54,15 @@ class Machine:
         """A shell script that has to work."""
         return self.run("sh", "-euc", script, within_s=within_s)
 
+    def wait_for(self, port: int) -> None:
+        """Until somebody listens there."""
+        until = time.monotonic() + 60
+        while not self.attempt("ss", "-Hltn", f"sport = :{port}").out.strip():
+            if time.monotonic() > until:
+                journal = self.attempt("journalctl", "--no-pager", "-n", "40").out
+                raise LabError(f"nobody listens on port {port}\n{journal}")
+            time.sleep(0.2)
+
 
 def why_not() -> str | None:
     """Why nothing can be booted here; None when it can."""

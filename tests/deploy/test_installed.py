@@ -16,6 +16,7 @@ import pytest
 
 from tests.deploy import booted, packages, rights
 from tests.deploy.booted import Machine
+from tests.deploy.page import commands
 from tests.lab import machine as below
 from tests.lab.conftest import give_up
 from tests.lab.machine import CHECKOUT, LabError
@@ -45,10 +46,10 @@ def host(request: pytest.FixtureRequest) -> Iterator[Machine]:
     try:
         debs = packages.built(request.param)
         with booted.booted(request.param, [*debs, *HERE.glob("*.xml"), RECORDED]) as machine:
-            for part in readme("host"):
+            for part in commands("host"):
                 machine.script(f"cd /packages\n{part}", within_s=180)
-            wait_for(machine, 50551)
-            install, _ = readme("operator")
+            machine.wait_for(50551)
+            install, _ = commands("operator")
             machine.script(f"cd /packages\n{install}", within_s=180)
             machine.run("sh", "-eus", stdin=(HERE / "storage.sh").read_text())
             machine.script(
@@ -61,30 +62,13 @@ def host(request: pytest.FixtureRequest) -> Iterator[Machine]:
                 "</dev/null >/var/log/recorded.log 2>&1"
             )
             for port in (50561, 50571):
-                wait_for(machine, port)
-            install, *_ = readme("controller")[0].splitlines()
+                machine.wait_for(port)
+            install, *_ = commands("controller")[0].splitlines()
             machine.script(f"cd /packages\n{install}", within_s=180)
-            wait_for(machine, 50552)
+            machine.wait_for(50552)
             yield machine
     except LabError as error:
         give_up(str(error))
-
-
-def readme(where: str) -> list[str]:
-    """The commands of deploy/README.md for there."""
-    page = (CHECKOUT / "deploy/README.md").read_text()
-    found = re.findall(rf"^```{where}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert found, where
-    return found
-
-
-def wait_for(machine: Machine, port: int) -> None:
-    until = time.monotonic() + 60
-    while not machine.attempt("ss", "-Hltn", f"sport = :{port}").out.strip():
-        if time.monotonic() > until:
-            journal = machine.attempt("journalctl", "--no-pager", "-n", "40").out
-            raise AssertionError(f"nobody listens on port {port}\n{journal}")
-        time.sleep(0.2)
 
 
 def check(machine: Machine, *words: str) -> dict[str, Any]:
@@ -103,7 +87,7 @@ def parts(host: dict[str, Any]) -> list[str]:
 
 
 def test_the_first_dry_run_is_as_the_readme_says(host: Machine) -> None:
-    _, asking = readme("operator")
+    _, asking = commands("operator")
     for command in asking.splitlines():
         # Pages are left out of the lab's roots.
         if not command.startswith("man "):
@@ -114,7 +98,7 @@ def test_the_first_dry_run_is_as_the_readme_says(host: Machine) -> None:
 
 
 def test_the_controller_answers_as_the_readme_says(host: Machine) -> None:
-    _, *asking = readme("controller")[0].splitlines()
+    _, *asking = commands("controller")[0].splitlines()
     for command in asking:
         ran = host.attempt("sh", "-euc", command)
         assert ran.code in (0, 3), f"{command}: {ran.err}"
@@ -254,13 +238,13 @@ def test_no_right_of_the_rule_is_superfluous_and_one_that_is_missing_is_named(
             if right == "org.libvirt.unix.manage":
                 # Whoever is in stays in.
                 fine_grained.run("systemctl", "restart", "virt-preflight-agent")
-                wait_for(fine_grained, 50551)
+                fine_grained.wait_for(50551)
             told = told_by_unit(fine_grained, asked)
         assert told != whole[asked], f"nobody misses {right}"
         if not rights.HIDING.fullmatch(right) and right not in told:
             silent.append((right, told))
     fine_grained.run("systemctl", "restart", "virt-preflight-agent")
-    wait_for(fine_grained, 50551)
+    fine_grained.wait_for(50551)
     assert silent == []
 
 
@@ -293,7 +277,7 @@ def test_trials_work_with_the_example_and_leave_nothing(fine_grained: Machine) -
         f"cp {examples}/59-virt-preflight-trial.rules /etc/polkit-1/rules.d\n"
         "systemctl daemon-reload\nsystemctl restart virt-preflight-agent"
     )
-    wait_for(fine_grained, 50551)
+    fine_grained.wait_for(50551)
     noted = wait_for_silence(fine_grained)
     after = check_trial(fine_grained)
     assert (after["depth"], after["verdict"], after["unanswered"]) == ("trial", "CLEAR", [])
