@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import agent, fleet, startup
+from tests.bench import agent, fleet, startup, weight
 from tests.bench.hosts import examined
 from tests.bench.measure import Figure, Missed
+from tests.bench.pki import Safety
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,14 +27,23 @@ class Effort:
     """How often each thing is done, and over how many agents."""
 
     calls: int
-    fleets: int
     starts: int
-    simulated: int
+    # How many simulated agents, and how often they are all asked.
+    fleets: tuple[tuple[int, int], ...]
     examining: int
+    examinings: int
+    weighings: int
 
 
-WHOLE = Effort(calls=200, fleets=15, starts=15, simulated=1000, examining=100)
-QUICK = Effort(calls=3, fleets=1, starts=1, simulated=20, examining=4)
+WHOLE = Effort(
+    calls=200,
+    starts=15,
+    fleets=((1_000, 15), (10_000, 5)),
+    examining=100,
+    examinings=5,
+    weighings=3,
+)
+QUICK = Effort(calls=3, starts=1, fleets=((20, 1),), examining=4, examinings=1, weighings=1)
 
 
 async def measure(effort: Effort) -> tuple[list[Figure | Missed], str]:
@@ -44,8 +54,12 @@ async def measure(effort: Effort) -> tuple[list[Figure | Missed], str]:
         in_process, pair = await agent.checks(there, effort.calls)
         found += in_process
         found += await agent.call(pair, effort.calls)
-        found += await fleet.controller(pair, effort.simulated, effort.fleets)
-        found += await fleet.examining(pair, there, effort.examining, max(1, effort.fleets // 3))
+        for agents, rounds in effort.fleets:
+            for safety in Safety:
+                found += await fleet.fan_out(pair, agents, rounds, safety)
+            with fleet.standing(pair, agents) as asked:
+                found.append(weight.weight(asked, effort.weighings))
+        found += await fleet.examining(pair, there, effort.examining, effort.examinings)
         found.append(await startup.startup(effort.starts))
     return found, there.missing
 

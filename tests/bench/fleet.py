@@ -4,49 +4,106 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import grpc
 
 from tests.bench.agent import HEALTH, Method, Pair
 from tests.bench.hosts import Examined
 from tests.bench.measure import Figure, Missed, in_turns, timed_call
+from tests.bench.pki import DOMAIN, Safety, certificates, client_tls
 from tests.bench.simulated import ECHO, fleet, more_files
 from virt_preflight.controller import asking, wire
 from virt_preflight.controller.agents import CHANNEL, Agents
 from virt_preflight.controller.asking import Asker
-from virt_preflight.controller.dryrun import conclude
+from virt_preflight.controller.dryrun import DryRun, conclude
 from virt_preflight.controller.fanout import Pace
 from virt_preflight.controller.fleet import Fleet, FleetHost, Uris
 from virt_preflight.controller.options import MigrationOptions
 from virt_preflight.controller.question import GuestFile, Question, Questions
+from virt_preflight.treaty.identities import Handshakes
 
-# Two connections to each agent, ours and the baseline's, and what else is open.
-FILES_FOR_ONE = 2
+# What is open beside the connections, and of how many processes the agents are.
 FILES_BESIDE = 200
+PROCESSES = 4
+TARGET = 1.25
 
 
-async def controller(pair: Pair, agents: int, rounds: int) -> list[Figure | Missed]:
-    """All of `check --xml` but the printing, over agents that answer at once."""
-    fitting = min(agents, (more_files() - FILES_BESIDE) // FILES_FOR_ONE)
-    name = f"controller: `check` over {fitting} agents"
-    if fitting < 1:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question and the fleet that it goes to; `request` is what each agent is sent of it."""
+
+    guest: GuestFile
+    question: Question
+    request: bytes
+    fleet: Fleet
+
+    async def of(self, agents: Agents) -> DryRun:
+        """All of `check --xml` but the printing."""
+        asker = Asker(fleet=self.fleet, agents=agents, pace=self.pace, brisk=self.pace)
+        asked = await asking.ask(self.question, asker)
+        run = conclude(asked, self.question, Uris(), datetime.now(UTC), took_ms=0)
+        silent = [one.silent for one in run.candidates if one.silent is not None]
+        if silent:
+            raise RuntimeError(f"an agent of the bench was silent: {silent[0]}")
+        return run
+
+    @property
+    def pace(self) -> Pace:
+        return Pace(each_s=120, all_s=300, in_flight=self.fleet.in_flight)
+
+    def connecting(self) -> Agents:
+        """As a controller keeps them."""
+        return Agents(at_most=len(self.fleet.hosts), tls=self.fleet.tls)
+
+    async def of_each(self, methods: Sequence[Method], request: bytes) -> None:
+        """As many calls at a time as the controller has under way, and nothing else."""
+        waiting = iter(methods)
+
+        async def in_turn() -> None:
+            for method in waiting:
+                await method(request)
+
+        await asyncio.gather(*(in_turn() for _ in range(self.fleet.in_flight)))
+
+
+async def fan_out(pair: Pair, agents: int, rounds: int, safety: Safety) -> list[Figure | Missed]:
+    """`check` over agents that answer at once, beside an echo of the same sizes by the same."""
+    name = f"controller: `check` over {agents} agents, {safety.value}"
+    if agents > more_files() - FILES_BESIDE:
         return [Missed(name=name, why="the limit of open files is too low (ulimit -Hn)")]
-    question = _question(pair)
-    async with _both(fitting, min(4, fitting), question, ECHO) as (check, echo):
+    with standing(pair, agents, safety) as asked:
+        return [*await warm(name, asked, rounds), await cold(name, asked, max(1, rounds // 3))]
+
+
+async def warm(name: str, asked: Asked, rounds: int) -> list[Figure]:
+    """Over connections that are there: the controller's own, and the echo goes over them too."""
+    async with asked.connecting() as agents:
+        await asked.of(agents)
+        methods = methods_of(agents, ECHO)
+
+        async def check() -> None:
+            await asked.of(agents)
+
+        async def echo() -> None:
+            await asked.of_each(methods, asked.request)
+
         found = await in_turns(rounds, timed_call(check), timed_call(echo))
         worked = await in_turns(
             rounds, timed_call(check, time.process_time), timed_call(echo, time.process_time)
         )
     return [
         Figure(
-            name=name,
+            name=f"{name}, warm",
             measured=found.ratio,
             unit="× echo",
-            target=1.5,
-            beside=f"{found.measured_s:.3f} s, an echo of the same sizes {found.baseline_s:.3f} s",
+            target=TARGET,
+            beside=f"{found.measured_s:.3f} s, an echo of the same sizes {found.baseline_s:.3f} s;"
+            f" connections are there",
         ),
         Figure(
             name="controller: its own processor time for that",
@@ -57,10 +114,59 @@ async def controller(pair: Pair, agents: int, rounds: int) -> list[Figure | Miss
     ]
 
 
+async def cold(name: str, asked: Asked, rounds: int) -> Figure:
+    """Connecting to each of them first, and hanging up at the end."""
+
+    async def check() -> None:
+        async with asked.connecting() as agents:
+            await asked.of(agents)
+
+    async def echo() -> None:
+        async with bare(asked.fleet) as methods:
+            await asked.of_each(methods, asked.request)
+
+    found = await in_turns(rounds, timed_call(check), timed_call(echo))
+    return Figure(
+        name=f"{name}, cold",
+        measured=found.ratio,
+        unit="× echo",
+        beside=f"{found.measured_s:.3f} s, an echo of the same sizes {found.baseline_s:.3f} s;"
+        f" connections are made and ended",
+    )
+
+
+@asynccontextmanager
+async def bare(fleet: Fleet) -> AsyncIterator[list[Method]]:
+    """The echo over a channel to each, with nothing of ours about it."""
+    handshakes = Handshakes(fleet.tls)
+    async with AsyncExitStack() as until:
+        methods: list[Method] = []
+        for host in fleet.hosts:
+            credentials = handshakes.credentials(host.address, insecure=host.insecure)
+            channel = (
+                grpc.aio.insecure_channel(host.address, options=CHANNEL)
+                if credentials is None
+                else grpc.aio.secure_channel(
+                    host.address,
+                    credentials,
+                    options=(*CHANNEL, ("grpc.ssl_target_name_override", host.name)),
+                )
+            )
+            methods.append((await until.enter_async_context(channel)).unary_unary(ECHO))
+        yield methods
+
+
 async def examining(pair: Pair, examined: Examined, agents: int, rounds: int) -> list[Figure]:
     """The same over agents that learn their facts anew and ask all their checks."""
-    async with _both(agents, 2, _question(pair), HEALTH, examined) as (check, empty):
-        found = await in_turns(rounds, timed_call(check), timed_call(empty))
+    with standing(pair, agents, examined=examined) as asked:
+        async with asked.connecting() as connected:
+            await asked.of(connected)
+            methods = methods_of(connected, HEALTH)
+            found = await in_turns(
+                rounds,
+                timed_call(lambda: asked.of(connected)),
+                timed_call(lambda: asked.of_each(methods, b"")),
+            )
     return [
         Figure(
             name=f"fleet: `check` over {agents} agents that examine",
@@ -72,73 +178,40 @@ async def examining(pair: Pair, examined: Examined, agents: int, rounds: int) ->
     ]
 
 
-def _question(pair: Pair) -> Question:
-    return Question(
-        guest=GuestFile(name=pair.guest, xml=pair.document),
-        options=MigrationOptions(live=True, p2p=True),
-        questions=Questions(),
+def methods_of(agents: Agents, method: str) -> list[Method]:
+    """Over the connections that those agents are asked by."""
+    return [kept.channel.unary_unary(method) for kept in agents._kept.values()]
+
+
+@contextmanager
+def standing(
+    pair: Pair, agents: int, safety: Safety = Safety.PLAIN, examined: Examined | None = None
+) -> Iterator[Asked]:
+    """The agents, for as long as the block lasts."""
+    recordings = examined.hosts if examined else ()
+    with (
+        certificates(safety) as folder,
+        fleet(agents, min(PROCESSES, agents), recordings, folder) as addresses,
+    ):
+        yield asked_of(pair.guest, pair.document, addresses, folder)
+
+
+def asked_of(
+    name: str, document: bytes, addresses: Sequence[str], certificates: Path | None
+) -> Asked:
+    """Whether those agents could take that guest."""
+    guest = GuestFile(name=name, xml=document)
+    question = Question(
+        guest=guest, options=MigrationOptions(live=True, p2p=True), questions=Questions()
     )
-
-
-@asynccontextmanager
-async def _both(
-    agents: int,
-    processes: int,
-    question: Question,
-    baseline: str,
-    examined: Examined | None = None,
-) -> AsyncIterator[tuple[Callable[[], Awaitable[object]], Callable[[], Awaitable[object]]]]:
-    """The check and its baseline, each over channels of its own that stay open."""
-    assert isinstance(question.guest, GuestFile)
-    guest = wire.homeless_guest(question.guest.xml)
-    request = wire.prepare(guest, question.options, question.questions).request
-    with fleet(agents, processes, examined.hosts if examined else ()) as addresses:
-        hosts = tuple(
-            FleetHost(name=f"compute-{number:04}", address=address)
-            for number, address in enumerate(addresses)
-        )
-        async with AsyncExitStack() as until:
-            pace = Pace(each_s=60, all_s=120, in_flight=Fleet(hosts=()).in_flight)
-            asker = Asker(
-                fleet=Fleet(hosts=hosts),
-                agents=await until.enter_async_context(Agents(at_most=agents)),
-                pace=pace,
-                brisk=pace,
-            )
-            methods: list[Method] = [
-                (
-                    await until.enter_async_context(
-                        grpc.aio.insecure_channel(address, options=CHANNEL)
-                    )
-                ).unary_unary(baseline)
-                for address in addresses
-            ]
-
-            async def check() -> None:
-                asked = await asking.ask(question, asker)
-                run = conclude(asked, question, Uris(), datetime.now(UTC), took_ms=0)
-                silent = [one.silent for one in run.candidates if one.silent is not None]
-                if silent:
-                    raise RuntimeError(f"an agent of the bench was silent: {silent[0]}")
-
-            async def bare() -> None:
-                await _at_most(
-                    asker.pace.in_flight, methods, b"" if baseline == HEALTH else request
-                )
-
-            yield check, bare
-
-
-async def _at_most(
-    in_flight: int,
-    methods: Sequence[Method],
-    request: bytes,
-) -> None:
-    """As many calls at a time as the controller has under way, and nothing else."""
-    waiting = iter(methods)
-
-    async def in_turn() -> None:
-        for method in waiting:
-            await method(request)
-
-    await asyncio.gather(*(in_turn() for _ in range(in_flight)))
+    call = wire.prepare(wire.homeless_guest(document), question.options, question.questions)
+    hosts = tuple(
+        FleetHost(name=f"compute-{number:05}.{DOMAIN}", address=address)
+        for number, address in enumerate(addresses)
+    )
+    return Asked(
+        guest=guest,
+        question=question,
+        request=call.request,
+        fleet=Fleet(hosts=hosts, tls=client_tls(certificates)),
+    )

@@ -1,9 +1,10 @@
 """A process that stands for many agents: each on an address of its own, answering at once.
 
 Two cores cannot be a thousand hosts, so what an agent would work out is prepared beforehand: what
-is measured is who asks. `python -m tests.bench.simulated NETWORK FIRST COUNT [RECORDING...]` stands
-for the agents FIRST to FIRST + COUNT - 1. With recordings, each of them examines one of those in
-earnest. It ends when its standard input does, so it never outlives whoever started it.
+is measured is who asks. `python -m tests.bench.simulated NETWORK FIRST COUNT PKI [RECORDING...]`
+stands for the agents FIRST to FIRST + COUNT - 1, with the certificates in the folder PKI, "-" being
+none. With recordings, each of them examines one of those in earnest. It ends when its standard
+input does, so it never outlives whoever started it.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from subprocess import PIPE, Popen
 
 import grpc
 
+from tests.bench.pki import server_tls
 from virt_preflight.agent.catalogue import catalogue
 from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.policy import Policy
 from virt_preflight.agent.service import AgentServicer, serve
 from virt_preflight.agent.sources.recording import load
-from virt_preflight.treaty.listening import Listening
+from virt_preflight.treaty.listening import Listening, listen, listening
 from virt_preflight.v1 import agent_pb2, guest_pb2, report_pb2
 
 PORT = 50551
@@ -50,26 +52,50 @@ def more_files() -> int:
 
 
 @contextmanager
-def fleet(count: int, processes: int, recordings: Sequence[Path] = ()) -> Iterator[list[str]]:
+def fleet(
+    count: int, processes: int, recordings: Sequence[Path] = (), certificates: Path | None = None
+) -> Iterator[list[str]]:
     """The addresses of that many agents in a few processes, which end with the block."""
-    each, network = -(-count // processes), 16 + os.getpid() % 200
+    each, network = -(-count // processes), network_of_this_run()
+    words = [str(certificates or "-"), *map(str, recordings)]
     with ExitStack() as until:
-        started = []
-        for first in range(0, count, each):
-            numbers = (network, first, min(each, count - first))
-            words = map(str, (*numbers, *recordings))
-            process = until.enter_context(
-                Popen(
-                    [sys.executable, "-m", "tests.bench.simulated", *words], stdin=PIPE, stdout=PIPE
-                )
-            )
-            until.callback(process.terminate)
-            started.append(process)
+        started = [
+            until.enter_context(_standing(network, range(count)[first : first + each], words))
+            for first in range(0, count, each)
+        ]
         for process in started:
-            assert process.stdout is not None
-            if process.stdout.readline() != READY:
-                raise RuntimeError("the simulated agents did not start")
+            _await(process)
         yield [address_of(network, number) for number in range(count)]
+
+
+@contextmanager
+def standing_for(first: int, count: int) -> Iterator[None]:
+    """Agents of that fleet from `first` on, of a process of their own."""
+    with _standing(network_of_this_run(), range(first, first + count), ["-"]) as process:
+        _await(process)
+        yield
+
+
+def network_of_this_run() -> int:
+    """So that two runs at a time do not meet."""
+    return 16 + os.getpid() % 200
+
+
+@contextmanager
+def _standing(network: int, numbers: range, words: Sequence[str]) -> Iterator[Popen[bytes]]:
+    which = map(str, (network, numbers.start, len(numbers)))
+    command = [sys.executable, "-m", "tests.bench.simulated", *which, *words]
+    with Popen(command, stdin=PIPE, stdout=PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def _await(process: Popen[bytes]) -> None:
+    assert process.stdout is not None
+    if process.stdout.readline() != READY:
+        raise RuntimeError("the simulated agents did not start")
 
 
 def prepared_answers() -> list[bytes]:
@@ -159,13 +185,12 @@ def handlers(answers_by_method: dict[str, Iterable[bytes]]) -> grpc.GenericRpcHa
     return Handlers()
 
 
-async def answer_at(addresses: Sequence[str]) -> list[grpc.aio.Server]:
+async def answer_at(how: Listening) -> list[grpc.aio.Server]:
     """The prepared answers at all the addresses. The echo's are the same, and nobody's work."""
     answers = prepared_answers()
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers((handlers({PREPARE: answers, ECHO: answers}),))
-    for address in addresses:
-        server.add_insecure_port(address)
+    listen(server, how)
     await server.start()
     return [server]
 
@@ -187,9 +212,17 @@ async def examine_at(addresses: Sequence[str], recordings: Sequence[Path]) -> li
     ]
 
 
-async def stand_for(addresses: Sequence[str], recordings: Sequence[Path]) -> None:
+async def stand_for(
+    addresses: Sequence[str], recordings: Sequence[Path] = (), certificates: Path | None = None
+) -> None:
     """Until standard input ends."""
-    servers = await (examine_at(addresses, recordings) if recordings else answer_at(addresses))
+    if recordings:
+        servers = await examine_at(addresses, recordings)
+    else:
+        tls = server_tls(certificates)
+        # Elsewhere than on loopback the tests have a network of their own.
+        how = listening(addresses, tls, insecure=certificates is None)
+        servers = await answer_at(how)
     print(READY.decode(), end="", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
     for server in servers:
@@ -202,6 +235,7 @@ if __name__ == "__main__":
     asyncio.run(
         stand_for(
             [address_of(net, number) for number in range(start, start + number_of)],
-            [Path(word) for word in sys.argv[4:]],
+            [Path(word) for word in sys.argv[5:]],
+            None if sys.argv[4] == "-" else Path(sys.argv[4]),
         )
     )

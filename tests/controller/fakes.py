@@ -35,7 +35,9 @@ class Hangs:
     """Never answers while the test runs."""
 
 
-Script = Message | bytes | Fails | Hangs | Callable[[bytes], Message]
+Said = Message | bytes | Fails | Hangs
+# A function is called for each request.
+Script = Said | Callable[[bytes], Said]
 
 
 @dataclass
@@ -135,18 +137,17 @@ def _behaviour(
     def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
         agent.heard.append((method, request))
         agent.callers.append(context.peer())
-        match script:
+        said = script(request) if callable(script) else script
+        match said:
             case Hangs():
                 ended.wait(30)
                 return b""
             case Fails():
-                _fail(script, context)
+                _fail(said, context)
             case bytes():
-                return script
+                return said
             case Message():
-                return script.SerializeToString()
-            case _:
-                return script(request).SerializeToString()
+                return said.SerializeToString()
 
     return answer
 

@@ -148,8 +148,9 @@ def test_a_guest_that_runs_here_and_is_defined_there_is_here() -> None:
 
 
 def test_an_id_may_mean_another_guest_on_each_host() -> None:
-    other = domain(uuid=OTHER_UUID)
-    with running(source(), destination("h2", ListDomains=other)) as fleet:
+    one, other = domain(), domain(uuid=OTHER_UUID)
+    one.domains[0].id = other.domains[0].id = 3
+    with running(source(ListDomains=one), destination("h2", ListDomains=other)) as fleet:
         assert re.search("3 runs on h1, h2", why_not(fleet, replace(DB1, guest="3")))
 
 

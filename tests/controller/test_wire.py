@@ -203,6 +203,21 @@ def test_a_guest_in_an_odd_state_is_there_if_it_has_an_id() -> None:
     assert wire.list_domains("db1").read(answer).domains[0].active
 
 
+@pytest.mark.parametrize("asked", ["db1", "3", UUID, UUID.upper().replace("-", "")])
+def test_a_guest_is_known_by_its_name_id_or_uuid(asked: str) -> None:
+    one = agent_pb2.Domain(name="db1", id=3, uuid=UUID)
+    answer = agent_pb2.ListDomainsResponse(domains=[one]).SerializeToString()
+    assert wire.list_domains(asked).read(answer).domains[0].name == "db1"
+
+
+@pytest.mark.parametrize("asked", ["db", "33", UUID[:-1], "6a1f6c2e"])
+def test_a_guest_that_was_not_asked_about_is_a_wrong_answer(asked: str) -> None:
+    one = agent_pb2.Domain(name="db1", id=3, uuid=UUID)
+    answer = agent_pb2.ListDomainsResponse(domains=[one]).SerializeToString()
+    with pytest.raises(wire.WrongAnswerError, match="guests that were not asked about"):
+        wire.list_domains(asked).read(answer)
+
+
 def test_a_host_s_versions_are_read_as_people_write_them() -> None:
     response = agent_pb2.DescribeHostResponse(
         versions=guest_pb2.HostVersions(libvirt=11_003_000, qemu=10_000_002),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from virt_preflight.controller.client import Ranking
 from virt_preflight.controller.fleet import Fleet, from_names
 from virt_preflight.controller.service import served
 from virt_preflight.controller.settings import Announced, Limits, Settings
@@ -87,3 +88,13 @@ def until(true: Callable[[], object], within_s: float = 10) -> None:
     while not true():
         assert time.monotonic() < ends, "it did not come to that"
         time.sleep(0.01)
+
+
+def best(ranking: Ranking) -> list[str]:
+    """The hosts that can take the guest, in their order."""
+    return [one.host for one in ranking.best]
+
+
+def missing(ranking: Ranking) -> dict[str, str]:
+    """Hosts that were not heard or could not tell, and why."""
+    return {one.host: one.why for one in ranking.missing}

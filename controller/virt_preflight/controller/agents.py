@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -23,6 +23,8 @@ from virt_preflight.treaty.rebuffs import rebuff
 from virt_preflight.treaty.tls import LIBVIRTS, ClientTls
 
 T = TypeVar("T")
+# No serializers: the request is packed already, and reading the answer is wire's.
+Method = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
 # An answer carries at most one domain XML of 10 MiB; more than this is not an answer.
 ANSWER_AT_MOST = 16 * 1024 * 1024
@@ -39,6 +41,9 @@ CHANNEL = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    # An attempt to connect is given up after this long, twice a question's time by default: where
+    # the network was cut the kernel repeats itself less and less often.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
 )
 ON_ITS_WAY = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 
@@ -59,6 +64,7 @@ UNREACHED = (
     ("No route to host", "no route to the host", REACH),
     ("Network is unreachable", "network is unreachable", REACH),
     ("Failed parsing HTTP/2", "no agent listens there: the port speaks something else", START),
+    ("before receiving SETTINGS", "who listens there does not answer", REACH),
     ("Connection reset", "connection reset", REACH),
     ("Socket closed", "connection lost", REACH),
 )
@@ -83,6 +89,18 @@ class _Kept:
     channel: grpc.aio.Channel
     credentials: grpc.ChannelCredentials | None
     calls: int = 0
+    # To make one costs a tenth of a call.
+    method_by_path: dict[str, Method] = field(default_factory=dict)
+
+    def method(self, path: str) -> Method:
+        """The same object for each question of its kind."""
+        if (found := self.method_by_path.get(path)) is None:
+            found = self.method_by_path[path] = self.channel.unary_unary(path)
+        return found
+
+    def is_failing(self) -> bool:
+        """Whether it tried to connect, in vain, and nobody has been told."""
+        return self.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
 
 class Agents:
@@ -120,11 +138,12 @@ class Agents:
         kept = await self._keep(host, credentials)
         if kept is None:
             async with _channel(host, credentials) as passing:
-                return await _ask(passing, host, call, within_s, secret=credentials is not None)
+                method: Method = passing.unary_unary(call.method)
+                return await _ask(method, host, call, within_s, secret=credentials is not None)
         kept.calls += 1
         try:
             secret = credentials is not None
-            answer = await _ask(kept.channel, host, call, within_s, secret=secret)
+            answer = await _ask(kept.method(call.method), host, call, within_s, secret=secret)
             if isinstance(answer, Unreached):
                 # gRPC would wait before it tries again; the next question is to connect at once.
                 self._give_up(kept)
@@ -172,8 +191,9 @@ class Agents:
         """The host's channel, None where there is no room for one that is kept."""
         key = key_of(host)
         kept = self._kept.get(key)
-        if kept is not None and kept.credentials is not credentials:
-            # Our certificate is another one now; calls under way end on the channel that they have.
+        if kept is not None and (kept.credentials is not credentials or kept.is_failing()):
+            # Our certificate is another one now, and calls under way end on the channel that they
+            # have; or gRPC would repeat what went wrong then, and connect again when it thinks fit.
             self._give_up(kept)
             await self._close_if_unused(kept)
             kept = self._kept.get(key)
@@ -240,10 +260,8 @@ def _unarmed(host: FleetHost, error: BadCertificateError) -> Silent:
 
 
 async def _ask(
-    channel: grpc.aio.Channel, host: FleetHost, call: Call[T], within_s: float, *, secret: bool
+    method: Method, host: FleetHost, call: Call[T], within_s: float, *, secret: bool
 ) -> Heard[T] | Silent:
-    # No serializers: the request is packed already, and reading the answer is wire's.
-    method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(call.method)
     try:
         answer = await method(call.request, timeout=within_s, metadata=request_id.carried())
     except grpc.aio.AioRpcError as error:

@@ -57,6 +57,10 @@ CHANNEL = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
+    # A service that was away is found again within a second; gRPC would wait up to two minutes,
+    # and have every question refused that long.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 # What a scheduler asks by default: as old as the agents let their facts become.
 SWIFT = Questions(max_age_s=None)

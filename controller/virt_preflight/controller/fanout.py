@@ -1,8 +1,8 @@
 """Ask many hosts at once, and let no host's trouble become the others'."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,19 +32,31 @@ async def as_they_answer(
     A host's own time starts when it is asked, not while it waits for others to finish.
     """
     asked = list(hosts)
-    waiting = iter(asked)
     answered: asyncio.Queue[Heard[T] | Silent] = asyncio.Queue()
+    async with _asking(asked, ask, pace, answered.put_nowait):
+        for _ in asked:
+            yield await answered.get()
+
+
+@asynccontextmanager
+async def _asking(
+    asked: Sequence[FleetHost],
+    ask: Ask[T],
+    pace: Pace,
+    told: Callable[[Heard[T] | Silent], None],
+) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """The tasks that ask; `told` is called for each answer. With the block's end nobody asks on."""
+    waiting = iter(asked)
     ends = asyncio.get_running_loop().time() + pace.all_s
 
     async def ask_in_turn() -> None:
         for host in waiting:
-            answered.put_nowait(await _ask_one(host, ask, pace, ends))
+            told(await _ask_one(host, ask, pace, ends))
 
     # As many tasks as questions under way: a thousand that wait for their turn cost time too.
     tasks = [asyncio.create_task(ask_in_turn()) for _ in range(min(pace.in_flight, len(asked)))]
     try:
-        for _ in asked:
-            yield await answered.get()
+        yield tasks
     finally:
         for task in tasks:
             task.cancel()
@@ -60,10 +72,13 @@ async def ask_all(
     """Every host's answer, in the order of the hosts. `on_answer` is called as each comes in."""
     asked = list(hosts)
     answer_by_host: dict[str, Heard[T] | Silent] = {}
-    async with aclosing(as_they_answer(asked, ask, pace)) as answers:
-        async for answer in answers:
-            answer_by_host[answer.host] = answer
-            on_answer(answer)
+
+    def told(answer: Heard[T] | Silent) -> None:
+        answer_by_host[answer.host] = answer
+        on_answer(answer)
+
+    async with _asking(asked, ask, pace, told) as tasks:
+        await asyncio.gather(*tasks)
     return [answer_by_host[host.name] for host in asked]
 
 
@@ -101,6 +116,6 @@ async def _ask_one(host: FleetHost, ask: Ask[T], pace: Pace, ends: float) -> Hea
         )
     return Late(
         host=host.name,
-        why=f"no answer within the {pace.all_s:g} s for all hosts",
+        why=f"no answer within the {round(pace.all_s, 2):g} s for all hosts",
         next_step="Name fewer hosts with --to, or raise deadline_s in the fleet file.",
     )

@@ -1,6 +1,7 @@
 """What of an address decides about TLS: who can reach it, and the name that a peer there has."""
 
 import ipaddress
+from functools import lru_cache
 
 
 def is_socket(address: str) -> bool:
@@ -8,6 +9,8 @@ def is_socket(address: str) -> bool:
     return address.startswith("unix:")
 
 
+# Each host of a fleet is asked at its address again and again.
+@lru_cache(maxsize=65_536)
 def is_loopback(address: str) -> bool:
     """Whether it is a port that only this machine reaches."""
     ip = _ip(host_of(address))

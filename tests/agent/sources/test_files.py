@@ -95,6 +95,31 @@ def test_mount_points_are_told_from_the_kernels_table() -> None:
     assert files.mounted("/nowhere at all")[0] == "/"
 
 
+def test_a_path_is_held_by_whoever_its_links_lead_to(place: Path) -> None:
+    (place / "status").symlink_to("/proc/self/status")
+    (place / "there").symlink_to("status")
+    (place / "up").symlink_to("../../proc")
+    (place / "round").symlink_to("round")
+    own = files.mounted(str(place))[0]
+    for name, holder in (
+        ("there", "/proc"),
+        ("up/self/status", "/proc"),
+        ("./up//../tmp", files.mounted("/tmp")[0]),
+        ("round/gone", own),
+        ("gone/status", own),
+    ):
+        assert files.holder(f"{place}/{name}") == holder
+    assert files.holder("/") == "/"
+
+
+def test_a_link_of_another_machine_is_not_read(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "link").symlink_to("/proc")
+    monkeypatch.setattr(files, "OWN_KINDS", frozenset())
+    assert files.holder(f"{place}/link") == files.mounted(str(place))[0]
+
+
 def test_a_user_keeps_his_own_group_beside_the_one_that_is_named() -> None:
     games = files.look_up("games", "daemon")
     own = files.look_up("games", "")

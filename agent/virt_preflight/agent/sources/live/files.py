@@ -8,14 +8,16 @@ import grp
 import hashlib
 import os
 import platform
+import posixpath
 import pwd
 import re
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 from virt_preflight.agent.sources import (
     Absent,
@@ -54,6 +56,16 @@ KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 )
 # setgroups(2) of the calling thread alone: glibc's own changes all threads of the process.
 SETGROUPS = {"x86_64": 116, "aarch64": 159, "ppc64le": 81, "s390x": 206, "riscv64": 159}
+# File systems that wait for nobody else, as those of a network and of programs do.
+OWN_KINDS = frozenset(
+    (
+        *("bcachefs", "btrfs", "devtmpfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs"),
+        *("iso9660", "overlay", "proc", "ramfs", "rootfs", "squashfs", "sysfs", "tmpfs"),
+        *("vfat", "xfs", "zfs"),
+    )
+)
+# path_resolution(7).
+LINKS_AT_MOST = 40
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -233,23 +245,52 @@ def mounted(path: str) -> tuple[str, str]:
 
     The path itself is not touched: its storage may be dead.
     """
-    best = ("/", "")
-    for point, kind in _mounts(Path("/proc/self/mountinfo").read_text()):
-        if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(
-            best[0]
-        ):
-            best = (point, kind)
-    return best
+    return _holding(path, _mounts(Path("/proc/self/mountinfo").read_text()))
+
+
+def holder(path: str) -> str:
+    """The mount point of whoever is asked for the path, wherever links lead to.
+
+    They are read on file systems of this machine's own alone. What lies behind another is his to
+    tell, and he may be dead: a link to him would else make the disk that it lies on look so.
+    """
+    kind_by_point = _mounts(Path("/proc/self/mountinfo").read_text())
+    waiting, at, links = _names(path), "/", 0
+    while waiting:
+        name = waiting.pop()
+        step = posixpath.dirname(at) if name == ".." else posixpath.join(at, name)
+        if _holding(step, kind_by_point)[1] not in OWN_KINDS or links == LINKS_AT_MOST:
+            return _holding("/".join((step, *reversed(waiting))), kind_by_point)[0]
+        try:
+            target = os.readlink(step)
+        except OSError:  # no link, or nothing is there
+            at = step
+            continue
+        links += 1
+        at = "/" if target.startswith("/") else at
+        waiting += _names(target)
+    return _holding(at, kind_by_point)[0]
+
+
+def _names(path: str) -> list[str]:
+    """The last one first."""
+    return [name for name in reversed(path.split("/")) if name not in ("", ".")]
+
+
+def _holding(path: str, kind_by_point: Mapping[str, str]) -> tuple[str, str]:
+    while path not in kind_by_point and path not in ("", "/"):
+        path = path.rpartition("/")[0]
+    return path or "/", kind_by_point.get(path or "/", "")
 
 
 @lru_cache(maxsize=1)
-def _mounts(table: str) -> tuple[tuple[str, str], ...]:
-    """Mount points and types, escapes undone; the last one at a point is the one that is seen."""
-    found = []
+def _mounts(table: str) -> Mapping[str, str]:
+    """Types by mount point, escapes undone; the last one at a point is the one that is seen."""
+    found = {}
     for line in table.splitlines():
         fields, _, rest = line.partition(" - ")
-        found.append((_unescaped(fields.split()[4]), rest.split()[0]))
-    return tuple(found)
+        found[_unescaped(fields.split()[4])] = rest.split()[0]
+    return MappingProxyType(found)
 
 
 def _unescaped(point: str) -> str:

@@ -89,7 +89,7 @@ class LiveSource:
         if found is None:
             command = [*programs.QEMU_IMG, "info", "--output=json", "-U", f"file:{path}"]
             found = self._patience.ask(
-                files.mounted(path)[0],
+                files.holder(path),
                 programs.WITHIN_S + 0.5,
                 lambda: programs.run(command, programs.WITHIN_S),
             )
@@ -144,4 +144,4 @@ class LiveSource:
         if path.startswith(KERNEL_FILES):
             return put()
         # A dead mount is known by its mount point: its other files are then not asked at all.
-        return self._patience.ask(files.mounted(path)[0], FILE_WITHIN_S, put)
+        return self._patience.ask(files.holder(path), FILE_WITHIN_S, put)
