@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import pytest
 
+pytest.importorskip("libvirt", reason="no libvirt binding on this machine")
+
+import libvirt
+
 from tests.agent.sources.test_rehearsing import Said
 from virt_preflight.agent.sources import LibvirtRefused
 from virt_preflight.agent.sources.live import libvirtd, stage
 
-libvirt = pytest.importorskip("libvirt")
 DENIED = libvirt.VIR_ERR_ACCESS_DENIED
 
 
