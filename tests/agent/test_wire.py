@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+from virt_preflight.agent.asks.decided import DECIDED_BY_REHEARSAL
+from virt_preflight.agent.asks.rehearsal import ASK
+from virt_preflight.agent.depth import Depth
+from virt_preflight.agent.hearing import Hearing
 from virt_preflight.agent.origin import FileIdentity, GuestOrigin, Lookup
-from virt_preflight.agent.wire import origin, origin_message
+from virt_preflight.agent.wire import origin, origin_message, rehearsal, rehearsal_message
+from virt_preflight.v1 import agent_pb2, report_pb2
 
 
 def test_what_the_source_says_arrives_as_it_was_said() -> None:
@@ -34,3 +39,17 @@ def test_what_the_source_says_arrives_as_it_was_said() -> None:
 def test_what_the_source_does_not_know_stays_unknown() -> None:
     told = GuestOrigin(host_name="h1", host_uuid="")
     assert origin(origin_message(told)) == told
+
+
+def test_an_older_agent_on_the_source_says_no_more_than_that_prepare_went_through() -> None:
+    older = agent_pb2.Rehearsal(settled=[report_pb2.PHASE_PREPARE])
+    assert rehearsal(older).decides == DECIDED_BY_REHEARSAL
+    assert not rehearsal(agent_pb2.Rehearsal(settled=[report_pb2.PHASE_BEGIN])).decides
+    assert not rehearsal(agent_pb2.Rehearsal()).decides
+
+
+def test_an_older_agent_on_the_destination_is_told_that_prepare_went_through() -> None:
+    passed = Hearing(ask=ASK, depth=Depth.REHEARSAL, decides=DECIDED_BY_REHEARSAL)
+    assert list(rehearsal_message(passed).settled) == [report_pb2.PHASE_PREPARE]
+    refused = Hearing(ask=ASK, depth=Depth.REHEARSAL, impossible="hooks")
+    assert not rehearsal_message(refused).settled

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from virt_preflight.agent.domain import read_domain
+from virt_preflight.agent.domain import complete, read_domain
 from virt_preflight.agent.xml import MAX_BYTES, BadXml, bitmap, kib, number, parse
 
 BOMB = (
@@ -42,6 +42,49 @@ def test_bad_xml_is_one_sentence_that_says_where(document: bytes, why: str) -> N
     assert why in str(caught.value)
     assert "\n" not in str(caught.value)
     assert time.monotonic() - started < 5
+
+
+WHOLE = """<domain type='kvm'>
+<name>g</name>
+<memory>1024</memory>
+<os><type>hvm</type></os>
+</domain>"""
+
+
+@pytest.mark.parametrize(
+    ("part", "instead", "why"),
+    [
+        (" type='kvm'", "", "line 1: <domain>: has no attribute type, as in <domain type='kvm'>"),
+        (" type='kvm'", " type=''", "line 1: <domain>: has no attribute type"),
+        ("<memory>1024</memory>", "", "line 1: <domain>: has no <memory>"),
+        ("<memory>1024", "<memory>0", "line 3: <memory>: is 0"),
+        ("<memory>1024", "<memory>much", "line 3: <memory>: its text is 'much', wanted a number"),
+        ("<memory>", "<memory unit='parsec'>", "line 3: <memory>: unit 'parsec' is not known"),
+        ("<os><type>hvm</type></os>", "", "line 1: <domain>: has no <os> with a <type>"),
+        ("<type>hvm</type>", "", "line 4: <os>: has no <type>, as <type>hvm</type>"),
+        ("<type>hvm</type>", "<type> </type>", "line 4: <os>: has no <type>"),
+    ],
+)
+def test_what_no_libvirt_does_without_is_named_with_its_place(
+    part: str, instead: str, why: str
+) -> None:
+    with pytest.raises(BadXml) as caught:
+        complete(read_domain(WHOLE.replace(part, instead)))
+    assert str(caught.value).startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("part", "instead"),
+    [
+        ("", ""),
+        ("<memory>1024</memory>", "<cpu><numa><cell memory='1024'/></numa></cpu>"),
+        ("<os><type>hvm</type></os>", "<bootloader>/usr/bin/pygrub</bootloader>"),
+    ],
+    ids=["as it is", "memory in cells", "paravirtual"],
+)
+def test_what_libvirt_can_make_up_may_be_left_out(part: str, instead: str) -> None:
+    domain = read_domain(WHOLE.replace(part, instead) if part else WHOLE)
+    assert complete(domain) is domain
 
 
 def test_a_uuid_is_written_in_one_way() -> None:

@@ -5,7 +5,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -20,6 +20,7 @@ from grpc_status import rpc_status
 
 from virt_preflight.controller.wire import SERVICE
 from virt_preflight.treaty.identities import ServerIdentity
+from virt_preflight.v1 import agent_pb2
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,18 @@ class Hangs:
 
 
 Said = Message | bytes | Fails | Hangs
+
+
+@dataclass(frozen=True)
+class Attends:
+    """Attends a rehearsal and tidies up; or does not get so far before all is over."""
+
+    ready: bool = True
+    tidies: bool = True
+
+
 # A function is called for each request.
-Script = Said | Callable[[bytes], Said]
+Script = Said | Attends | Callable[[bytes], Said]
 
 
 @dataclass
@@ -116,7 +127,9 @@ def by_tls(agent: FakeAgent, identity: ServerIdentity) -> Iterator[str]:
 def _server(agent: FakeAgent, ended: threading.Event) -> grpc.Server:
     server = grpc.server(ThreadPoolExecutor(max_workers=8))
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        method: grpc.unary_unary_rpc_method_handler(_behaviour(agent, method, script, ended))
+        method: grpc.stream_stream_rpc_method_handler(_attendance(agent, method, script))
+        if isinstance(script, Attends)
+        else grpc.unary_unary_rpc_method_handler(_behaviour(agent, method, script, ended))
         for method, script in agent.script.items()
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -137,6 +150,7 @@ def _behaviour(
     def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
         agent.heard.append((method, request))
         agent.callers.append(context.peer())
+        assert not isinstance(script, Attends), "that is a stream"
         said = script(request) if callable(script) else script
         match said:
             case Hangs():
@@ -150,6 +164,39 @@ def _behaviour(
                 return said.SerializeToString()
 
     return answer
+
+
+def _attendance(
+    agent: FakeAgent, method: str, script: Attends
+) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
+    """Keeps in `heard` when its caller has ended his side ("ended") and when all is "over"."""
+
+    def attend(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        over = threading.Event()
+
+        def end() -> None:
+            agent.heard.append(("over", b""))
+            over.set()
+
+        if not context.add_callback(end):
+            end()
+        agent.heard.append((method, next(requests)))
+        if not script.ready:
+            over.wait(60)
+            return
+        ready = agent_pb2.AttendRehearsalResponse(ready=agent_pb2.RehearsalReady())
+        yield ready.SerializeToString()
+        with suppress(Exception):  # gRPC's own for a caller that is gone is not public
+            for _ in requests:
+                pass
+        agent.heard.append(("ended", b""))
+        if not script.tidies:
+            over.wait(60)
+            return
+        tidied = agent_pb2.AttendRehearsalResponse(tidied=agent_pb2.RehearsalTidied())
+        yield tidied.SerializeToString()
+
+    return attend
 
 
 def _fail(script: Fails, context: grpc.ServicerContext) -> NoReturn:

@@ -189,7 +189,8 @@ def test_who_did_not_answer_might_have_the_guest_that_nobody_has() -> None:
         running(destination("h1"), absent=("h2", "h3")) as fleet,
         pytest.raises(
             CannotRunError,
-            match=r"no host that answered has a guest db1; h2, h3: no such socket\. Start virt-",
+            match=r"no host that answered has a guest db1; 2 of 3 hosts did not answer and"
+            r" may have it: h2, h3: no such socket\. Start virt-",
         ),
     ):
         ask(fleet)

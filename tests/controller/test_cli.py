@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.controller.fakes import Hangs, running
+from tests.controller.fakes import Attends, Hangs, Script, running
 from tests.controller.samples import destination, source
 from virt_preflight.controller import cli
 from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.exits import Exit
+from virt_preflight.v1 import agent_pb2
 
 PROGRAM = [sys.executable, "-c", "from virt_preflight.controller.cli import main; main()"]
 
@@ -57,6 +58,11 @@ def complaint(capsys: pytest.CaptureFixture[str], code: Exit, *arguments: str) -
         (["check", "db1", "-o", "xml"], "'xml' is not one of 'table', 'wide'"),
         (["check", "db1", "--server", "x:y:1"], "--server x:y:1: wanted HOST"),
         (["check", "db1", "--server", "x", "--fleet", "f"], "--fleet and --server exclude"),
+        (
+            ["check", "db1", "--allow", "bees"],
+            "'--allow': nothing is called bees, only hooks, open-",
+        ),
+        (["check", "db1", "--allow", "hooks,"], "'--allow': is empty"),
         (["check", "db1", "--label", "rack"], "rack is not KEY=VALUE"),
         (["check", "db1", "db2"], "unexpected extra argument"),
         (["check", "db\udcff1"], "db\\udcff1 is not UTF-8"),
@@ -169,15 +175,89 @@ def test_the_shell_can_complete() -> None:
     assert run.stdout.split() == ["plain,check", "plain,checks"]
 
 
+def _interruptible(command: list[str]) -> "subprocess.Popen[bytes]":
+    """As from a terminal, even where the tests themselves run in the background."""
+    return subprocess.Popen(
+        ["env", "--default-signal=INT", *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
 def test_an_interrupt_is_130_in_one_line() -> None:
     with running(source(ListDomains=Hangs())) as fleet:
         command = [*PROGRAM, "check", "db1", "--hosts", fleet.hosts, "--timeout", "20"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        with _interruptible(command) as run:
             _wait_until(lambda: bool(fleet["h1"].heard))
             run.send_signal(signal.SIGINT)
             out, err = run.communicate(timeout=20)
     assert (run.returncode, out) == (130, b"")
     assert err.strip() == b"virt-preflight: interrupted"
+
+
+@pytest.mark.parametrize(
+    ("attends", "played", "moment"),
+    [
+        (Attends(ready=False), Hangs(), "AttendRehearsal"),
+        (Attends(), Hangs(), "RehearseDryRun"),
+        (Attends(tidies=False), agent_pb2.RehearseDryRunResponse(), "ended"),
+    ],
+    ids=["while the destination gets ready", "while it is played", "while it tidies up"],
+)
+def test_an_interrupted_rehearsal_ends_at_once_and_the_destination_learns_it(
+    attends: Attends, played: Script, moment: str
+) -> None:
+    with running(
+        source(RehearseDryRun=played), destination("h2", AttendRehearsal=attends)
+    ) as fleet:
+        command = [*PROGRAM, "check", "db1", "--hosts", fleet.hosts, "--timeout", "120"]
+        command += ["--depth", "rehearsal"]
+        heard = [fleet["h1"].heard, fleet["h2"].heard]
+        with _interruptible(command) as run:
+            _wait_until(lambda: moment in (method for one in heard for method, _ in one))
+            run.send_signal(signal.SIGINT)
+            out, err = run.communicate(timeout=20)
+        _wait_until(lambda: bool(fleet["h2"].requests("over")))
+    assert (run.returncode, out) == (130, b"")
+    assert err.strip() == b"virt-preflight: interrupted"
+
+
+# Hands the signal to a thread that is not the main one, as the kernel may.
+ELSEWHERE = """
+import signal, sys, threading
+from virt_preflight.controller import cli
+
+def interrupt():
+    sys.stdin.readline()
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+sys.exit(cli.run(sys.argv[1:]))
+"""
+
+
+def test_an_interrupt_is_noticed_though_the_loop_sleeps_and_another_thread_was_told() -> None:
+    with running(source(ListDomains=Hangs())) as fleet:
+        command = [sys.executable, "-c", ELSEWHERE, "check", "db1", "--hosts", fleet.hosts]
+        command += ["--timeout", "120"]
+        with _interruptible(command) as run:
+            _wait_until(lambda: bool(fleet["h1"].heard))
+            time.sleep(0.2)  # the loop has gone to sleep by then
+            _, err = run.communicate(b"\n", timeout=20)
+    assert (run.returncode, err.strip()) == (130, b"virt-preflight: interrupted")
+
+
+def test_whom_the_shell_has_ignore_interrupts_ignores_them() -> None:
+    with running(source(ListDomains=Hangs())) as fleet:
+        line = shlex.join([*PROGRAM, "check", "db1", "--hosts", fleet.hosts, "--timeout", "3"])
+        with subprocess.Popen(
+            ["sh", "-c", f"trap '' INT; exec {line}"], stdout=subprocess.PIPE
+        ) as run:
+            _wait_until(lambda: bool(fleet["h1"].heard))
+            run.send_signal(signal.SIGINT)
+            run.communicate(timeout=20)
+    assert run.returncode == 5
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

@@ -53,7 +53,7 @@ print(json.dumps({
     "said": [one.check for one in heard.said],
     "words": [one.problem.libvirt_error for one in heard.said],
     "left": heard.doubt + heard.impossible,
-    "passed": bool(heard.settles),
+    "passed": bool(heard.decides),
 }))
 """
 

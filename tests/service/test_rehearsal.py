@@ -34,7 +34,7 @@ NVRAM = "/var/lib/libvirt/qemu/nvram/db1_VARS.fd"
 GUEST = guest_pb2.Guest(
     domain_xml=(
         f"<domain type='kvm'><name>db1</name><uuid>{UUID}</uuid>"
-        f"<os><type>hvm</type><nvram>{NVRAM}</nvram></os></domain>"
+        f"<memory>65536</memory><os><type>hvm</type><nvram>{NVRAM}</nvram></os></domain>"
     ).encode()
 )
 CAPABILITIES = (
@@ -261,7 +261,9 @@ async def test_the_source_plays_and_the_destination_weighs(address: str, theatre
     assert finding.remedy
 
 
-async def test_unrehearsed_is_said_to_be_so(address: str) -> None:
+async def test_a_guest_that_runs_nowhere_cannot_be_rehearsed_and_the_report_says_so(
+    address: str,
+) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
         agent: agent_pb2_grpc.AgentServiceAsyncStub = agent_pb2_grpc.AgentServiceStub(channel)
         answer = await agent.PrepareDryRun(
@@ -271,6 +273,22 @@ async def test_unrehearsed_is_said_to_be_so(address: str) -> None:
         )
     (report,) = answer.reports
     assert report.depth < guest_pb2.DEPTH_REHEARSAL
+    why = "a guest that runs nowhere cannot be rehearsed: its own host would have to play it"
+    assert f"the rehearsal: {why}" in report.shallower_because
+
+
+async def test_a_guest_with_a_host_that_nobody_rehearsed_is_said_to_be_so(address: str) -> None:
+    at_home = guest_pb2.Guest()
+    at_home.CopyFrom(GUEST)
+    at_home.origin.host.name = "h1"
+    async with grpc.aio.insecure_channel(address) as channel:
+        agent: agent_pb2_grpc.AgentServiceAsyncStub = agent_pb2_grpc.AgentServiceStub(channel)
+        answer = await agent.PrepareDryRun(
+            agent_pb2.PrepareDryRunRequest(
+                guests=[at_home], questions=guest_pb2.Questions(depth=guest_pb2.DEPTH_REHEARSAL)
+            )
+        )
+    (report,) = answer.reports
     assert "the rehearsal: nobody played it" in report.shallower_because
 
 

@@ -6,7 +6,7 @@ import re
 from copy import deepcopy
 from dataclasses import dataclass
 
-from virt_preflight.agent.xml import BadXml, Element, parse, text_of, where
+from virt_preflight.agent.xml import BadXml, Element, kib, parse, text_of, where
 
 UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
@@ -36,6 +36,30 @@ def read_domain(document: bytes | str) -> Domain:
     if uuid and not UUID.fullmatch(uuid):
         raise BadXml(f"{where(root)}: <uuid> is {uuid!r}, which is no UUID")
     return Domain(name=name, uuid=canonical_uuid(uuid), root=root)
+
+
+def complete(domain: Domain) -> Domain:
+    """The same. Raises BadXml for what no libvirt takes, whichever its hypervisor.
+
+    What virDomainDefParseXML (conf/domain_conf.c) cannot do without beside the name: "missing
+    domain type attribute", "an os <type> must be specified", "Memory size must be specified via
+    <memory> or in the <numa> configuration". All else it makes up, be it one vCPU.
+    """
+    root = domain.root
+    if not root.get("type"):
+        raise BadXml(f"{where(root)}: has no attribute type, as in <domain type='kvm'>")
+    if text_of(root, "os/type") is None and text_of(root, "bootloader") is None:
+        within = root.find("os")
+        if within is None:
+            raise BadXml(f"{where(root)}: has no <os> with a <type>, as <type>hvm</type>")
+        raise BadXml(f"{where(within)}: has no <type>, as <type>hvm</type>")
+    if root.find("cpu/numa/cell") is None:
+        memory = root.find("memory")
+        if memory is None:
+            raise BadXml(f"{where(root)}: has no <memory>")
+        if kib(memory) == 0:
+            raise BadXml(f"{where(memory)}: is 0")
+    return domain
 
 
 def arriving(live: Domain, xml: bytes) -> Domain:

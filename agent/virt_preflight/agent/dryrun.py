@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from virt_preflight.agent.asks.putting import at_destination
@@ -29,6 +30,8 @@ class Asked:
     waive: frozenset[str] = frozenset()
     max_age_s: float | None = None
     depth: Depth = Depth.FACTS
+    # How long its trial may take: others may be waiting for theirs.
+    trial_within_s: float = math.inf
     # What a rehearsal may touch though others notice it: see asks/attendance.py.
     allow: frozenset[str] = frozenset()
 
@@ -49,7 +52,7 @@ def dry_run(
     `rehearsed`: what came of its rehearsal towards this host.
     """
     question = store.question(given(domain, policy, options, origin), asked.max_age_s)
-    hearings = at_destination(question, domain, asked.depth, rehearsed)
+    hearings = at_destination(question, domain, asked.depth, rehearsed, asked.trial_within_s)
     return report(
         question, Side.DESTINATION, domain, hearings, host=host, options=options, asked=asked
     )

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 
 from virt_preflight.agent.check import Problem
 from virt_preflight.agent.depth import Depth
-from virt_preflight.agent.report import Phase, Side
-
-# A phase of a migration on one side: what an ask that libvirt did not refuse has decided.
-Part = tuple[Side, Phase]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +31,6 @@ class Hearing:
     doubt: str = ""
     # This host cannot be asked that at all: why. The answer is then a shallower one.
     impossible: str = ""
-    # Parts that libvirt went through without a word, so that blockers left open there are none.
-    settles: frozenset[Part] = frozenset()
     # Checks, by id, whose very question libvirt answered: left open, they are so no more.
     decides: frozenset[str] = frozenset()
 

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any, NoReturn, TypeVar
 
@@ -18,18 +18,18 @@ from grpc_status import rpc_status
 
 from virt_preflight.agent import wire
 from virt_preflight.agent.asks.attendance import (
-    ALLOWABLE,
     Notes,
     Tidied,
     attend,
     attended_before,
     tidy,
 )
+from virt_preflight.agent.asks.putting import share_s
 from virt_preflight.agent.asks.rehearsal import impossible, rehearse
 from virt_preflight.agent.catalogue import unknown_names
 from virt_preflight.agent.departure import departure
 from virt_preflight.agent.description import describe, migration_host
-from virt_preflight.agent.domain import Domain, arriving, read_domain
+from virt_preflight.agent.domain import Domain, arriving, complete, read_domain
 from virt_preflight.agent.dryrun import Asked, dry_run, given
 from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.hearing import Hearing
@@ -41,6 +41,7 @@ from virt_preflight.agent.settings import Limits
 from virt_preflight.agent.sources import SourceError
 from virt_preflight.agent.sources.rehearsing import Rehearsing
 from virt_preflight.agent.xml import BadXml
+from virt_preflight.treaty.allowable import ALLOWABLE
 from virt_preflight.treaty.calls import CallObserver, Calls, Unobserved
 from virt_preflight.treaty.door import Door
 from virt_preflight.treaty.identities import ServerIdentity
@@ -112,7 +113,8 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         request: agent_pb2.PrepareDryRunRequest,
         context: Context,
     ) -> agent_pb2.PrepareDryRunResponse:
-        return await self._answer(context, lambda: self._prepare(request))
+        within_s = self._within_s(context)
+        return await self._answer(context, lambda: self._prepare(request, within_s))
 
     async def BeginDryRun(  # noqa: N802, D102
         self,
@@ -196,7 +198,10 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     ) -> agent_pb2.ListChecksResponse:
         return agent_pb2.ListChecksResponse(checks=wire.checks(self.store.catalogue.checks))
 
-    def _prepare(self, request: agent_pb2.PrepareDryRunRequest) -> agent_pb2.PrepareDryRunResponse:
+    def _prepare(
+        self, request: agent_pb2.PrepareDryRunRequest, within_s: float
+    ) -> agent_pb2.PrepareDryRunResponse:
+        ends_s = self.store.clock() + within_s
         if not 1 <= len(request.guests) <= GUESTS_AT_MOST:
             count = len(request.guests)
             raise BadRequest("guests", f"{count} guests, wanted 1 to {GUESTS_AT_MOST}")
@@ -207,7 +212,11 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         if len(rehearsals) != len(domains):
             raise BadRequest("rehearsals", f"{len(rehearsals)} for {len(domains)} guests")
         response = agent_pb2.PrepareDryRunResponse()
-        for guest, domain, rehearsed in zip(request.guests, domains, rehearsals, strict=True):
+        each = zip(request.guests, domains, rehearsals, strict=True)
+        for later, (guest, domain, rehearsed) in zip(
+            reversed(range(len(domains))), each, strict=True
+        ):
+            trial_within_s = share_s(ends_s - self.store.clock(), later)
             report = dry_run(
                 self.store,
                 domain,
@@ -215,7 +224,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
                 policy=self.policy,
                 options=options,
                 origin=wire.origin(guest.origin) if guest.HasField("origin") else None,
-                asked=asked,
+                asked=replace(asked, trial_within_s=trial_within_s),
                 rehearsed=rehearsed,
             )
             self.reported(report)
@@ -302,8 +311,8 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         if questions.depth and wire.depth(questions.depth) is None:
             raise BadRequest("questions.depth", f"{questions.depth} is not known to this agent")
         asked = wire.asked(questions)
-        for what in sorted(asked.allow - ALLOWABLE):
-            known = ", ".join(sorted(ALLOWABLE))
+        for what in sorted(asked.allow - frozenset(ALLOWABLE)):
+            known = ", ".join(ALLOWABLE)
             raise BadRequest("questions.allow", f"nothing is called {what!r}, only {known}")
         for name in ("only", "skip", "waive"):
             for unknown in unknown_names(self.store.catalogue.checks, getattr(asked, name)):
@@ -338,13 +347,13 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
 
 def _domain(guest: guest_pb2.Guest, number: int, options: MigrationOptions) -> Domain:
     try:
-        domain = read_domain(guest.domain_xml)
+        domain = complete(read_domain(guest.domain_xml))
     except BadXml as error:
         raise BadRequest(f"guests[{number}].domain_xml", str(error)) from None
     if not options.xml:
         return domain
     try:
-        return arriving(domain, options.xml)
+        return complete(arriving(domain, options.xml))
     except BadXml as error:
         raise BadRequest("options.xml", str(error)) from None
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from virt_preflight.agent.check import AnyCheck
 from virt_preflight.agent.hearing import Hearings, Said
-from virt_preflight.agent.report import Finding, Severity, Unanswered
+from virt_preflight.agent.report import Finding, Unanswered
 from virt_preflight.agent.runner import Outcome, finding, worst_first
 
 
@@ -38,7 +38,7 @@ def weighed(
         unanswered=tuple(
             left
             for left in outcome.unanswered
-            if left.check not in answered and not _settled(left, check_by_id, hearings)
+            if left.check not in answered and not _decided(left, hearings)
         ),
     )
 
@@ -79,11 +79,6 @@ def _named(subject: str, words: str) -> bool:
     return bool(parts) and parts[-1] in words
 
 
-def _settled(left: Unanswered, check_by_id: dict[str, AnyCheck], hearings: Hearings) -> bool:
-    """A blocker of a part of the migration that libvirt went through is no blocker."""
-    if any(left.check in hearing.decides for hearing in hearings.heard):
-        return True
-    check = check_by_id.get(left.check)
-    if check is None or left.severity is not Severity.BLOCKER or check.family == "libvirt":
-        return False
-    return any((check.side, check.phase) in hearing.settles for hearing in hearings.heard)
+def _decided(left: Unanswered, hearings: Hearings) -> bool:
+    """Whether libvirt was asked the very question, and had nothing against the guest."""
+    return any(left.check in hearing.decides for hearing in hearings.heard)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
+from virt_preflight.agent.asks.decided import DECIDED_BY_REHEARSAL
 from virt_preflight.agent.asks.rehearsal import ASK as REHEARSAL
 from virt_preflight.agent.check import AnyCheck, Problem
 from virt_preflight.agent.depth import Depth
@@ -49,6 +50,7 @@ SIDES = {
     Side.DESTINATION: report_pb2.SIDE_DESTINATION,
     Side.EITHER: report_pb2.SIDE_UNSPECIFIED,
 }
+SIDES_OF_FINDINGS = {side: wired for side, wired in SIDES.items() if side is not Side.EITHER}
 DEPTHS = {
     Depth.FACTS: guest_pb2.DEPTH_FACTS,
     Depth.LIBVIRT: guest_pb2.DEPTH_LIBVIRT,
@@ -346,11 +348,9 @@ def rehearsal_message(found: Hearing) -> agent_pb2.Rehearsal:
         ],
         doubt=found.doubt,
         impossible=found.impossible,
-        settled=[
-            PHASES[phase]
-            for side, phase in sorted(found.settles, key=lambda part: part[1].value)
-            if side is Side.DESTINATION
-        ],
+        decided=sorted(found.decides),
+        # All that an older agent on the destination reads.
+        settled=[report_pb2.PHASE_PREPARE] if found.decides else [],
     )
 
 
@@ -369,10 +369,15 @@ def rehearsal(message: agent_pb2.Rehearsal) -> Hearing:
         ),
         doubt=message.doubt,
         impossible=message.impossible,
-        settles=frozenset(
-            (Side.DESTINATION, phase) for phase, wired in PHASES.items() if wired in message.settled
-        ),
+        decides=_decided(message),
     )
+
+
+def _decided(message: agent_pb2.Rehearsal) -> frozenset[str]:
+    """An older agent on the source does not list them: it says that Prepare went through."""
+    if message.decided or report_pb2.PHASE_PREPARE not in message.settled:
+        return frozenset(message.decided)
+    return DECIDED_BY_REHEARSAL
 
 
 def _said(said: Said) -> report_pb2.Finding:
@@ -384,7 +389,7 @@ def _said(said: Said) -> report_pb2.Finding:
         if problem.severity is None
         else SEVERITIES[problem.severity],
         side=SIDES[problem.side or Side.EITHER],
-        phase=PHASES[problem.phase or Phase.PREPARE],
+        phase=report_pb2.PHASE_UNSPECIFIED if problem.phase is None else PHASES[problem.phase],
         depth=DEPTHS[problem.depth],
         subject=problem.subject,
         wanted=problem.wanted,
@@ -399,8 +404,9 @@ def _problem(message: report_pb2.Finding) -> Problem:
         wanted=message.wanted,
         found=message.found,
         severity=_named(SEVERITIES, message.severity, None),
-        side=_named(SIDES, message.side, Side.DESTINATION),
-        phase=_named(PHASES, message.phase, Phase.PREPARE),
+        # Where none is given it is the check's own.
+        side=_named(SIDES_OF_FINDINGS, message.side, None),
+        phase=_named(PHASES, message.phase, None),
         depth=Depth.REHEARSAL,
         libvirt_error=message.libvirt_error,
     )

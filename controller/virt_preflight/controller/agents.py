@@ -239,12 +239,16 @@ class Agents:
                 why = f"answered wrongly: {error}"
                 yield Silent(host=host.name, why=why, next_step=_upgrade(host))
                 return
-            yield attended
-            # What it puts back it puts back without us as well; but it is waited for, so that
-            # what is asked next finds the host as it was.
-            with suppress(grpc.aio.AioRpcError):
-                await stream.done_writing()
-                await stream.read()
+            try:
+                yield attended
+                # What it puts back it puts back without us as well; but it is waited for, so that
+                # what is asked next finds the host as it was.
+                with suppress(grpc.aio.AioRpcError):
+                    await stream.done_writing()
+                    await stream.read()
+            finally:
+                # Where nobody waits any more it learns so now, and not at the end of its time.
+                stream.cancel()
 
 
 def _channel(host: FleetHost, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:

@@ -345,7 +345,7 @@ def choose_home(
     ]
     if not homes:
         silent = [answer for answer in answers if isinstance(answer, Silent)]
-        raise NoSuchGuestError(_nowhere(name, silent, question))
+        raise NoSuchGuestError(_nowhere(name, silent, len(hosts), question))
     running = [home for home in homes if home.domain.active]
     if not running and not question.options.offline:
         where = listed([home.host.name for home in homes])
@@ -359,12 +359,13 @@ def choose_home(
     return choice[0]
 
 
-def _nowhere(name: str, silent: Sequence[Silent], question: Question) -> str:
+def _nowhere(name: str, silent: Sequence[Silent], of: int, question: Question) -> str:
     if question.from_host is not None:
         return f"{question.from_host} has no guest {name}"
     if not silent:
         return f"no host has a guest {name}"
-    return f"no host that answered has a guest {name}; {told(silent)}{_first_step(silent)}"
+    may = f"{len(silent)} of {of} hosts did not answer and may have it"
+    return f"no host that answered has a guest {name}; {may}: {told(silent)}{_first_step(silent)}"
 
 
 def _first_step(silent: Sequence[Silent]) -> str:

@@ -10,6 +10,7 @@ from virt_preflight.controller.options import FLAGS
 from virt_preflight.controller.printable import printable
 from virt_preflight.controller.render.forms import Form
 from virt_preflight.controller.words import Colour
+from virt_preflight.treaty.allowable import ALLOWABLE
 
 Command = Callable[..., int]
 
@@ -56,6 +57,16 @@ def guest_name(text: str) -> str:
 def words(text: str) -> tuple[str, ...]:
     """Words with commas between them."""
     return tuple(word(part.strip()) for part in text.split(","))
+
+
+def allowed(text: str) -> tuple[str, ...]:
+    """What agents know to be touched by a rehearsal, and nothing else."""
+    given = words(text)
+    for what in given:
+        if what not in ALLOWABLE:
+            known = ", ".join(ALLOWABLE)
+            raise click.BadParameter(f"nothing is called {printable(what)}, only {known}")
+    return given
 
 
 def label(text: str) -> str:
@@ -246,7 +257,13 @@ def question_options(command: Command) -> Command:
         _checks("--only", "ID|FAMILY", "Only these checks."),
         _checks("--skip", "ID|FAMILY", "Not these checks."),
         _checks("--waive", "ID", "Show what these checks find, but do not count it."),
-        _checks("--allow", "WHAT", "Let a rehearsal touch this: hooks, open-vswitch."),
+        click.option(
+            "--allow",
+            type=allowed,
+            multiple=True,
+            metavar="WHAT",
+            help=f"Let a rehearsal touch this: {', '.join(ALLOWABLE)}. May be repeated.",
+        ),
         click.option(
             "--strict", is_flag=True, help="Exit with 4 if it could only be moved at a risk."
         ),

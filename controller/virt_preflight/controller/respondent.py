@@ -1,12 +1,12 @@
 """Who answers a command: the agents, asked by this very process, or a controller that asks them."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Generic, Protocol, TypeVar
 
+from virt_preflight.controller import interrupts
 from virt_preflight.controller.asking import Watch
 from virt_preflight.controller.catalogue import Catalogue
 from virt_preflight.controller.desk import Described, Desk, Patience, opened
@@ -73,7 +73,7 @@ class Agents:
             async with opened(self.fleet) as desk:
                 return await ask(desk)
 
-        return _timed(lambda: asyncio.run(asking()))
+        return _timed(lambda: interrupts.run(asking()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

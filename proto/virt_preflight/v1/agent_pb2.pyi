@@ -234,6 +234,7 @@ class Rehearsal(_message.Message):
     DOUBT_FIELD_NUMBER: _builtins.int
     IMPOSSIBLE_FIELD_NUMBER: _builtins.int
     SETTLED_FIELD_NUMBER: _builtins.int
+    DECIDED_FIELD_NUMBER: _builtins.int
     doubt: _builtins.str
     """It should have been rehearsed, and there is no answer: why."""
     impossible: _builtins.str
@@ -242,7 +243,11 @@ class Rehearsal(_message.Message):
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RehearsalFinding]: ...
     @_builtins.property
     def settled(self) -> _containers.RepeatedScalarFieldContainer[_report_pb2.Phase.ValueType]:
-        """Phases that the destination went through without a word."""
+        """Phases that the destination went through without a word. Of an agent that gives no `decided`."""
+
+    @_builtins.property
+    def decided(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the checks whose question libvirt has answered by that: left open, they are so no more."""
 
     def __init__(
         self,
@@ -251,10 +256,11 @@ class Rehearsal(_message.Message):
         doubt: _builtins.str = ...,
         impossible: _builtins.str = ...,
         settled: _abc.Iterable[_report_pb2.Phase.ValueType] | None = ...,
+        decided: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["doubt", b"doubt", "findings", b"findings", "impossible", b"impossible", "settled", b"settled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided", b"decided", "doubt", b"doubt", "findings", b"findings", "impossible", b"impossible", "settled", b"settled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -80,7 +80,7 @@ def test_a_guest_that_libvirt_can_write_out_has_nothing_said_of_it() -> None:
     domain = guest()
     hearing = write_out(asked(domain, ""), domain)
     assert (hearing.said, hearing.doubt, hearing.impossible) == ((), "", "")
-    assert not hearing.settles, "what starts the guest is another matter"
+    assert not hearing.decides, "what starts the guest is another matter"
 
 
 def test_a_refusal_is_a_blocker_in_libvirts_words() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from tests.agent.fake import FakeSource
+from virt_preflight.agent.asks.decided import DECIDED_BY_REHEARSAL, decided
 from virt_preflight.agent.asks.flags import (
     NOWHERE,
     Migrate,
@@ -14,10 +15,11 @@ from virt_preflight.agent.asks.flags import (
     rehearsal_flags,
 )
 from virt_preflight.agent.asks.rehearsal import address_of, heard, rehearse, script_of
+from virt_preflight.agent.catalogue import catalogue
 from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.hearing import Hearing
 from virt_preflight.agent.options import MigrationOptions
-from virt_preflight.agent.report import Phase, Side
+from virt_preflight.agent.report import Phase, Severity, Side
 from virt_preflight.agent.residents import Resident
 from virt_preflight.agent.sources import Impossible, LibvirtRefused, SourceError, Unreadable
 from virt_preflight.agent.sources.rehearsing import Knock, Played, Refusal, Script, Step, Way
@@ -65,10 +67,10 @@ def played(
     return hearing, rehearser
 
 
-def test_what_passes_settles_the_destinations_prepare_phase() -> None:
+def test_what_passes_has_decided_what_prepare_looks_at() -> None:
     hearing, rehearser = played(Played(way=Way.OPEN))
     assert hearing == Hearing(
-        ask="the rehearsal", depth=Depth.REHEARSAL, settles=frozenset({PREPARED})
+        ask="the rehearsal", depth=Depth.REHEARSAL, decides=DECIDED_BY_REHEARSAL
     )
     assert rehearser.scripts[0].destination_uri == URI
 
@@ -82,7 +84,7 @@ def test_a_refusal_of_prepare_is_told_in_libvirts_words() -> None:
     assert said.problem.libvirt_error == words
     assert (said.problem.side, said.problem.phase) == PREPARED
     assert said.problem.depth is Depth.REHEARSAL
-    assert not hearing.settles
+    assert not hearing.decides
 
 
 def test_a_refusal_of_begin_is_the_sources() -> None:
@@ -101,7 +103,7 @@ def test_an_address_that_the_source_cannot_resolve_is_found_in_the_window() -> N
     assert said.problem.subject == "the migration's address, h9 port 49152"
     assert (said.problem.side, said.problem.phase) == (Side.SOURCE, Phase.PERFORM)
     # Prepare itself was passed.
-    assert hearing.settles == {PREPARED}
+    assert hearing.decides == DECIDED_BY_REHEARSAL
 
 
 def test_an_address_that_cannot_be_reached_is_found_in_the_window() -> None:
@@ -127,7 +129,7 @@ def test_what_the_destination_dropped_is_named() -> None:
 
 def test_no_answer_is_a_doubt_and_no_finding() -> None:
     hearing, _ = played(Unreadable("no answer within 5 s"))
-    assert (hearing.doubt, hearing.said, hearing.settles) == (
+    assert (hearing.doubt, hearing.said, hearing.decides) == (
         "no answer within 5 s",
         (),
         frozenset(),
@@ -147,6 +149,30 @@ def test_a_destination_that_only_the_client_has_to_reach_is_no_finding_with_dire
     assert not heard(answer, direct).said
     assert heard(answer, LIVE).said
     assert not heard(answer, LIVE).impossible
+
+
+# Blockers of the destination's Prepare that a rehearsal leaves open, each with the reason.
+NOT_DECIDED = {
+    "hostdevs.pci-group-not-free": "QEMU opens none that only comes after the guest",
+    "libvirt.refused": "it is what libvirt said, no question of ours",
+}
+
+
+def test_each_blocker_of_prepare_is_known_to_be_a_rehearsals_to_decide_or_not() -> None:
+    of_prepare = {
+        check.id
+        for check in catalogue().checks
+        if check.side is not Side.SOURCE
+        and check.phase is Phase.PREPARE
+        and check.severity is Severity.BLOCKER
+    }
+    assert not DECIDED_BY_REHEARSAL - of_prepare, "no such check"
+    assert not DECIDED_BY_REHEARSAL & NOT_DECIDED.keys()
+    assert not of_prepare - DECIDED_BY_REHEARSAL - NOT_DECIDED.keys(), "decide who decides"
+
+
+def test_a_trial_decides_nothing_that_a_rehearsal_does_not() -> None:
+    assert decided((), b"<cpu/>") < DECIDED_BY_REHEARSAL
 
 
 # ------------------------------------------------------------------------------------------ guards

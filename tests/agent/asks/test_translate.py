@@ -26,7 +26,9 @@ from virt_preflight.agent.asks.translate import (
 from virt_preflight.agent.asks.wording import Wording, read
 from virt_preflight.agent.asks.wordings import WORDINGS
 from virt_preflight.agent.catalogue import catalogue
+from virt_preflight.agent.families.definition import new_words
 from virt_preflight.agent.report import Severity
+from virt_preflight.agent.xml import parse
 
 RECORDED = sorted((Path(__file__).parents[2] / "recordings/errors").glob("libvirt-*.json"))
 INTERNAL_ERROR, CONFIG_UNSUPPORTED, SYSTEM_ERROR = 1, 67, 38
@@ -311,6 +313,16 @@ OTHER_WORDINGS = {
     NEW_LOG + "memory size 0x4000000 must be equal to or larger than page size 0x40000000": (
         "pages.smaller-than-a-page"
     ),
+    STARTING + '-object {"qom-type":"memory-backend-file","id":"pc.ram","size":1}: backend '
+    "'memory-backend-file' memory size must be multiple of 2 MiB": "pages.not-whole",
+    COMMAND + "'block-export-add': Block node is read-only": "disks.copy-onto-itself",
+    COMMAND + "'nbd-server-add': Block node is read-only": "disks.copy-onto-itself",
+    "XML error: Invalid value for attribute 'type' in element 'audio': 'pipewire'.": (
+        "definition.word-unknown"
+    ),
+    "unsupported configuration: unsupported HyperV Enlightenment feature: xmm-input": (
+        "definition.word-unknown"
+    ),
     OLD_LOG + "os_mem_prealloc: Insufficient free host memory pages available to allocate guest "
     "RAM": "pages.too-few-free",
     "internal error: the virtiofs export directory '/srv' does not exist": "shares.no-directory",
@@ -379,6 +391,21 @@ def test_the_text_says_what_was_wanted_and_found() -> None:
     )
     assert found is not None
     assert (found.subject, found.wanted) == ("CPU", "clwb, gfni")
+
+
+def test_a_word_that_libvirt_does_not_know_is_told_as_the_schemas_check_tells_it() -> None:
+    found = said("XML error: Invalid value for attribute 'type' in element 'audio': 'pipewire'.")
+    assert found is not None
+    assert found.subject == "<audio type='pipewire'>"
+    (word,) = new_words(parse("<d><devices><audio type='pipewire'/></devices></d>"))
+    assert found.subject == word.subject
+    assert found.alike == ("definition.stored-refused",)
+
+
+@pytest.mark.parametrize("name", ["a'", "a\nb", "x': 'y"])
+def test_a_value_cannot_choose_how_it_is_told(name: str) -> None:
+    words = f"XML error: Invalid value for attribute 'type' in element 'audio': '{name}'."
+    assert check_of(words) == ""
 
 
 def test_what_is_unsafe_is_about_disks_in_any_words() -> None:

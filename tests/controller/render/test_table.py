@@ -1,6 +1,8 @@
 from dataclasses import replace
 from textwrap import dedent
 
+import pytest
+
 from tests.controller.samples import (
     BRIDGE,
     LACK,
@@ -243,4 +245,53 @@ def test_many_silent_hosts_do_not_drown_the_page() -> None:
 
 def test_a_guest_that_was_not_found_is_not_one_that_runs_nowhere() -> None:
     run = replace(dry_run(Silent(host="h2", why="gone")), source=None, source_report=None)
-    assert table(run).startswith("\ndb1, not found · depth facts · ")
+    assert table(run).startswith(
+        "\ndb1, not found: no host answered, any may have it · depth facts asked for · "
+    )
+
+
+def shallow(host: str, depth: Depth | None) -> Heard[Report]:
+    because = "the rehearsal: hooks would run"
+    return Heard(host=host, said=replace(report(), depth=depth, shallower_because=because))
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ((shallow("h2", Depth.TRIAL), shallow("h3", Depth.TRIAL)), "depth trial (rehearsal asked"),
+        ((shallow("h2", Depth.TRIAL), shallow("h3", Depth.FACTS)), "depth facts or trial (rehe"),
+        ((shallow("h2", None),), "depth unknown (rehearsal asked for, see below) · "),
+        ((Silent(host="h2", why="gone"),), "depth rehearsal asked for · "),
+    ],
+)
+def test_the_first_line_says_how_deep_the_hosts_were_asked(
+    answers: tuple[Heard[Report] | Silent, ...], said: str
+) -> None:
+    source = replace(report(), depth=Depth.REHEARSAL)
+    run = dry_run(*answers, depth=Depth.REHEARSAL, source_report=source)
+    assert said in table(run).splitlines()[1]
+
+
+def test_the_first_line_says_on_how_many_hosts_it_is_as_deep_as_asked() -> None:
+    source = replace(report(), depth=Depth.REHEARSAL)
+    deep = Heard(host="h3", said=replace(report(), depth=Depth.REHEARSAL))
+    gone = Silent(host="h4", why="gone")
+    answers = (shallow("h2", Depth.TRIAL), deep, gone)
+    run = dry_run(*answers, depth=Depth.REHEARSAL, source_report=source)
+    assert " · depth rehearsal on 1 of 2 hosts, see below · " in table(run)
+    run = dry_run(deep, gone, depth=Depth.REHEARSAL, source_report=source)
+    assert " · depth rehearsal · " in table(run)
+
+
+MORE_BEHIND = "libvirt names the first thing that it refuses: ask again once that is mended."
+
+
+def test_a_refusal_that_only_libvirt_found_may_have_another_behind_it() -> None:
+    refused = replace(BRIDGE, depth=Depth.TRIAL, libvirt_error="no such device")
+    assert f"\n{MORE_BEHIND}\n" in table(dry_run(heard("h2", refused)))
+
+
+def test_what_facts_found_as_well_is_named_whole_anyway() -> None:
+    confirmed = replace(BRIDGE, depth=Depth.FACTS, libvirt_error="no such device")
+    dropped = replace(PASSTHROUGH, depth=Depth.TRIAL, libvirt_error="")
+    assert MORE_BEHIND not in table(dry_run(heard("h2", confirmed, dropped)))

@@ -35,16 +35,13 @@ from virt_preflight.agent.sources import (
 )
 from virt_preflight.agent.sources.rehearsing import NVRAM_DIRECTORY, SWTPM_DIRECTORY, Broom
 from virt_preflight.agent.xml import attribute, parse, text_of
+from virt_preflight.treaty import allowable
 
 T = TypeVar("T")
 
 HOOKS = "/etc/libvirt/hooks/qemu"
 # Since then Finish knows that the state of a TPM on shared storage is the running guest's (9.1.0).
 TPM_SHARED_SINCE = 9_001_000
-# What may be touched when the caller says so.
-ALLOW_HOOKS = "hooks"
-ALLOW_OPEN_VSWITCH = "open-vswitch"
-ALLOWABLE = frozenset({ALLOW_HOOKS, ALLOW_OPEN_VSWITCH})
 # libvirtd gives a client up after 30 s without a sign of life and then ends what he started.
 GONE_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.1
@@ -134,9 +131,9 @@ def forbidden(
     if not domain.uuid:
         yield "the guest has no UUID"
     yield from _arriving(source, domain)
-    if ALLOW_HOOKS not in allow:
+    if allowable.HOOKS not in allow:
         yield from _hooks(source)
-    if ALLOW_OPEN_VSWITCH not in allow:
+    if allowable.OPEN_VSWITCH not in allow:
         yield from _open_vswitch(source, domain)
     yield from _shared_tpm(source, domain, origin)
     yield from _kept_tpm(source, domain)
@@ -159,7 +156,7 @@ def _hooks(source: Source) -> Iterator[str]:
     with suppress(Absent):
         scripts += [f"{HOOKS}.d/{name}" for name in source.names(f"{HOOKS}.d")]
     if scripts:
-        yield f"libvirtd would run {', '.join(scripts)}: --allow {ALLOW_HOOKS}"
+        yield f"libvirtd would run {', '.join(scripts)}: --allow {allowable.HOOKS}"
 
 
 def _open_vswitch(source: Source, domain: Domain) -> Iterator[str]:
@@ -176,7 +173,7 @@ def _open_vswitch(source: Source, domain: Domain) -> Iterator[str]:
                 of_network.add(network["name"])
     own = domain.root.find("devices/interface/virtualport[@type='openvswitch']")
     if own is not None or of_network & set(nets):
-        yield f"a port of Open vSwitch would be made: --allow {ALLOW_OPEN_VSWITCH}"
+        yield f"a port of Open vSwitch would be made: --allow {allowable.OPEN_VSWITCH}"
 
 
 def _shared_tpm(source: Source, domain: Domain, origin: GuestOrigin | None) -> Iterator[str]:

@@ -1,7 +1,8 @@
-"""What a trial that went through has decided: the questions that libvirt and QEMU put themselves.
+"""What went through has decided: the questions that libvirt and QEMU put themselves meanwhile.
 
-Only of what the stand-in had as the guest has it. Memory, pages, name and UUID, files that were
-made beside the guest's own, and all that was left out are still the facts' to tell.
+A trial decides only what the stand-in had as the guest has it: memory, pages, name and UUID, files
+that were made beside the guest's own, and all that was left out are still the facts' to tell. A
+rehearsal decides more, as the guest itself was prepared. What is not listed nobody has decided.
 """
 
 from __future__ import annotations
@@ -95,6 +96,72 @@ CHECKS_BY_ELEMENTS: Mapping[tuple[str, ...], frozenset[str]] = {
     ("filesystem",): frozenset(("shares.no-directory",)),
     ("kernel", "initrd", "dtb", "acpi"): frozenset(("firmware.missing",)),
 }
+
+# What the guest itself has and no stand-in: QEMU has started with it, and listens to its port.
+ITSELF = frozenset(
+    (
+        "certificates.server-absent",
+        "certificates.server-refused",
+        "chardevs.device-absent",
+        "chardevs.no-directory",
+        "chardevs.path-taken",
+        "chardevs.peer-absent",
+        "cpu.hyperv-absent",
+        "daemon.tls-forced",
+        "definition.word-unknown",
+        "devices.no-security-model",
+        "devices.node-absent",
+        "disks.copy-into-ghost",
+        "disks.copy-needs-target",
+        "disks.copy-not-openable",
+        "disks.copy-of-readonly",
+        "disks.copy-without-pool",
+        "firmware.no-template",
+        "firmware.nvram-folder",
+        "firmware.unreadable",
+        "graphics.no-directory",
+        "hostdevs.mdev-absent",
+        "hostdevs.mdev-in-use",
+        "hostdevs.mdev-model",
+        "hostdevs.pci-absent",
+        "hostdevs.pci-bridge",
+        "hostdevs.pci-in-use",
+        "hostdevs.pci-not-detached",
+        "hostdevs.scsi-absent",
+        "hostdevs.usb-absent",
+        "hostdevs.usb-ambiguous",
+        "hostdevs.usb-in-use",
+        "hostdevs.vfio-off",
+        "memory.address-space-limit",
+        "memory.cannot-be-mapped",
+        "nics.not-an-ovs-bridge",
+        "nics.pool-exhausted",
+        "nics.script-absent",
+        "nics.tap-absent",
+        "nics.virtualport-unsupported",
+        "options.postcopy-refused",
+        "pages.no-mount",
+        "pages.not-whole",
+        "pages.smaller-than-a-page",
+        "pages.too-few-free",
+        "pinning.no-realtime",
+        "shares.no-server",
+        "tenants.already-there",
+        "tenants.host-nameless",
+        "tenants.name-taken",
+        "tenants.same-host",
+        "tenants.uuid-taken",
+        "tpm.device-absent",
+        "transport.address-not-here",
+        "transport.no-free-port",
+        "transport.port-taken",
+        "versions.feature-unknown",
+    )
+)
+# By a rehearsal whose Prepare went through, with the cookie that a migration has as well.
+DECIDED_BY_REHEARSAL = (
+    MACHINE | WHOLE | LIVE_CPU | ITSELF | frozenset().union(*CHECKS_BY_ELEMENTS.values())
+)
 
 
 def decided(left_out: Collection[tuple[str, str]], cookie: bytes) -> frozenset[str]:

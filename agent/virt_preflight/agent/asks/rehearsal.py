@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from secrets import token_hex
 
+from virt_preflight.agent.asks.decided import DECIDED_BY_REHEARSAL
 from virt_preflight.agent.asks.flags import (
     destination_flags,
     parameters_of,
@@ -19,7 +20,7 @@ from virt_preflight.agent.asks.rehearsal_xml import rewritten
 from virt_preflight.agent.check import Problem
 from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.families.transport.ways import host_and_port
-from virt_preflight.agent.hearing import Hearing, Part, Said
+from virt_preflight.agent.hearing import Hearing, Said
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.report import Phase, Side
 from virt_preflight.agent.residents import Resident
@@ -37,9 +38,9 @@ from virt_preflight.agent.sources.rehearsing import (
 )
 
 ASK = "the rehearsal"
-PREPARED: Part = (Side.DESTINATION, Phase.PREPARE)
+PREPARED = (Side.DESTINATION, Phase.PREPARE)
 # Whose fault it is, and where in a migration, when libvirt says no at that step.
-PART_BY_STEP: dict[Step, Part] = {
+PART_BY_STEP: dict[Step, tuple[Side, Phase]] = {
     Step.BEGIN: (Side.SOURCE, Phase.BEGIN),
     Step.CONNECT: (Side.SOURCE, Phase.PREPARE),
     Step.PREPARE: PREPARED,
@@ -173,7 +174,7 @@ def heard(played: Played, options: MigrationOptions) -> Hearing:
         ask=ASK,
         depth=Depth.REHEARSAL,
         said=said,
-        settles=frozenset({PREPARED}) if passed else frozenset(),
+        decides=DECIDED_BY_REHEARSAL if passed else frozenset(),
     )
 
 

@@ -45,12 +45,16 @@ class Patience:
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """What the calling thread asks inside it takes no longer than that in all."""
-        self._own.until_s = self._clock() + seconds
+        """What the calling thread asks inside it takes no longer than that in all.
+
+        Inside another it has no more than is left of that.
+        """
+        before_s = getattr(self._own, "until_s", math.inf)
+        self._own.until_s = min(before_s, self._clock() + seconds)
         try:
             yield
         finally:
-            del self._own.until_s
+            self._own.until_s = before_s
 
     def left_s(self) -> float:
         """What the calling thread has left of its time; without a bound, for ever."""

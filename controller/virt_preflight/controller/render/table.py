@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from virt_preflight.controller.answers import Finding, Severity, Side, Unanswered
-from virt_preflight.controller.depth import Depth
+from virt_preflight.controller.depth import Depth, shallowest
 from virt_preflight.controller.dryrun import DryRun
 from virt_preflight.controller.naming import listed
 from virt_preflight.controller.ranking import Candidate
@@ -45,6 +45,8 @@ MARK_BY_SEVERITY = {
     Severity.NOTE: ("·", "dim"),
 }
 NOT_KNOWN = ("?", "magenta")
+NOBODY_ANSWERED = "not found: no host answered, any may have it"
+FIRST_ONLY = "libvirt names the first thing that it refuses: ask again once that is mended."
 # For the one open question that leaves most others open with it.
 CURE_BY_CHECK = {
     "daemon.not-answering": "See why libvirtd hangs on that host (systemctl status libvirtd"
@@ -66,6 +68,7 @@ def _parts(run: DryRun, form: Form) -> Iterator[Part]:
         yield ""
         yield words(_heading(block, run, form), "bold")
         yield indented(_items(block, form))
+    yield from _first_refusals(run)
     yield from next_steps(_steps(run), form)
     yield ""
     yield words(fleet_sentence(run))
@@ -78,16 +81,32 @@ def head(run: DryRun) -> str:
     if run.source is not None:
         parts = [f"{guest} on {run.source}"]
     else:
-        parts = [f"{guest}, {'running nowhere yet' if run.from_file else 'not found'}"]
+        nowhere = "running nowhere yet"
+        parts = [f"{guest}, {nowhere if run.from_file else NOBODY_ANSWERED}"]
     if run.claims:
         parts += [count(run.claims.vcpus, "vCPU"), memory(run.claims.memory_kib)]
-    parts.append(f"depth {run.depth}")
+    parts.append(_depths(run))
     if run.only:
         parts.append(f"only {listed(run.only)}")
     if run.skip:
         parts.append(f"without {listed(run.skip)}")
     parts.append(f"{count(len(run.candidates), 'host')} asked in {seconds(run.took_ms)}")
     return " · ".join(parts)
+
+
+def _depths(run: DryRun) -> str:
+    """As deep as the hosts were asked, and what was asked for where that is deeper."""
+    depths = [one.depth for one in run.candidates if one.silent is None]
+    if not depths:
+        return f"depth {run.depth} asked for"
+    as_wanted = [depth for depth in depths if shallowest((depth, run.depth)) is run.depth]
+    if len(as_wanted) == len(depths):
+        return f"depth {run.depth}"
+    if as_wanted:
+        return f"depth {run.depth} on {len(as_wanted)} of {len(depths)} hosts, see below"
+    reached = [str(depth) for depth in Depth if depth in depths]
+    reached += ["unknown"] if None in depths else []
+    return f"depth {' or '.join(reached)} ({run.depth} asked for, see below)"
 
 
 def _hosts(run: DryRun) -> Table:
@@ -147,6 +166,17 @@ def _blocks(run: DryRun) -> list[Block]:
         return found
     at_source = source_block(run.source, run.source_report)
     return [at_source, *found] if at_source.items else found
+
+
+def _first_refusals(run: DryRun) -> Iterator[Part]:
+    """Facts name all that does not agree; what only libvirt found may have more behind it."""
+    found = [finding for one in run.candidates for finding in one.findings]
+    if any(
+        one.libvirt_error and one.severity is Severity.BLOCKER and one.depth is not Depth.FACTS
+        for one in found
+    ):
+        yield ""
+        yield words(FIRST_ONLY, "dim")
 
 
 def _heading(block: Block, run: DryRun, form: Form) -> str:

@@ -530,6 +530,29 @@ _TRANSPORT = (
     ),
 )
 
+# virXMLPropEnumInternal, util/virxml.c; virDomainFeaturesHyperVDefParse, conf/domain_conf.c.
+_DEFINITION = (
+    Wording(
+        check="definition.word-unknown",
+        alike=("definition.stored-refused",),
+        says=(
+            "Invalid value for attribute '{attribute}' in element '{element}': '{value}'.",
+            "Invalid value for attribute '{attribute}' in element '{element}': '{value}'",
+        ),
+        subject="<{element} {attribute}='{value}'>",
+        wanted="known to libvirt",
+        found="unknown to it",
+    ),
+    Wording(
+        check="definition.word-unknown",
+        alike=("definition.stored-refused",),
+        says=("unsupported HyperV Enlightenment feature: {name}",),
+        subject="<hyperv><{name}>",
+        wanted="known to libvirt",
+        found="unknown to it",
+    ),
+)
+
 _VERSIONS = (
     Wording(
         check="versions.feature-unknown",
@@ -543,6 +566,7 @@ _VERSIONS = (
 ASKING: tuple[Wording, ...] = (
     *_CERTIFICATES,
     *_DAEMON,
+    *_DEFINITION,
     *_OPTIONS,
     *_STATE,
     *_TENANTS,

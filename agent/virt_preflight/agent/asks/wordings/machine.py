@@ -358,6 +358,15 @@ _PAGES = (
         wanted="pages of at most {memory} bytes",
         found="pages of {page} bytes",
     ),
+    # host_memory_backend_memory_complete, QEMU's backends/hostmem.c, since 9.1.
+    Wording(
+        check="pages.not-whole",
+        by=("-", "command object-add"),
+        says=("backend '{backend}' memory size must be multiple of {page:text}",),
+        subject="memory",
+        wanted="a multiple of {page}",
+        found="part of a page more",
+    ),
 )
 
 _PINNING = (

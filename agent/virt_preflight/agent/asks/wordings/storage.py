@@ -194,6 +194,15 @@ _DISKS = (
         wanted="a target of the source's size",
         found="another size",
     ),
+    # nbd_export_create, QEMU's nbd/server.c: the lock that the running guest holds reaches here.
+    Wording(
+        check="disks.copy-onto-itself",
+        by=("command block-export-add", "command nbd-server-add"),
+        says=("Block node is read-only",),
+        subject="a disk that is copied",
+        wanted="another image than the source's",
+        found="one that is written to elsewhere",
+    ),
     Wording(
         check="disks.copy-of-readonly",
         says=("Cannot migrate empty or read-only disk {name}",),

@@ -49,6 +49,7 @@ UNCLEAR = {
     libvirt.VIR_ERR_ACCESS_DENIED,
     libvirt.VIR_ERR_AUTH_FAILED,
     libvirt.VIR_ERR_AUTH_CANCELLED,
+    libvirt.VIR_ERR_AUTH_UNAVAILABLE,
     libvirt.VIR_ERR_OPERATION_DENIED,
     libvirt.VIR_ERR_NO_SUPPORT,
     libvirt.VIR_ERR_RPC,
@@ -80,6 +81,7 @@ TRANSIENT = {
     libvirt.VIR_ERR_ACCESS_DENIED,
     libvirt.VIR_ERR_AUTH_FAILED,
     libvirt.VIR_ERR_AUTH_CANCELLED,
+    libvirt.VIR_ERR_AUTH_UNAVAILABLE,
     libvirt.VIR_ERR_OPERATION_DENIED,
     libvirt.VIR_ERR_RPC,
 }
@@ -296,6 +298,8 @@ def right_lacking(error: libvirt.libvirtError, question: str) -> str:
             by = DENIED_BY.search(words(error))
             lacking = RIGHTS_OF_DRIVER.get(by[1] if by else "", RIGHTS[question])
             return f"the agent needs the right {lacking}: {words(error)}"
+        case code if code in UNWELCOME:
+            return f"the agent needs the right {RIGHTS[question]}: {words(error)}"
         case _:
             return ""
 
