@@ -25,7 +25,7 @@ from tests.lab.guests import Disk, Guest, Nic
 from tests.lab.hosts import Lab, beside, run_on, script_on
 from tests.lab.machine import run
 from tests.lab.score import make_disks
-from virt_preflight.controller.answers import Silent
+from virt_preflight.controller.answers import Heard, Silent
 from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.desk import opened
 from virt_preflight.controller.fleet import FleetHost, read
@@ -34,6 +34,8 @@ from virt_preflight.controller.question import Question, Questions
 
 ROOT = Path(__file__).parents[2]
 AT_A_TIME, EACH_STANDS_FOR, ROUNDS = 50, 20, 5
+# Fifty times as fast.
+TARGET = 1 / 50
 SOURCE = "h1"
 GUEST = Guest(
     name="bench-by-hand",
@@ -71,7 +73,9 @@ def by_hand(lab: Lab, names: Sequence[str], looks: Sequence[str]) -> float:
 def by_us(lab: Lab, depth: Depth) -> float:
     """Seconds of a question to a controller that runs where the operator sits, and has asked."""
     command = [sys.executable, "-m", "tests.bench.byhand", "ask", str(lab.run), depth]
-    return float(run([*beside(lab), *command], within_s=600, cwd=ROOT))
+    # Who enters a mount namespace stands at its root.
+    there = {"PYTHONPATH": str(ROOT)}
+    return float(run([*beside(lab), *command], within_s=600, env=there))
 
 
 async def _asked(place: Path, depth: Depth) -> float:
@@ -100,6 +104,9 @@ async def _asked(place: Path, depth: Depth) -> float:
     silent = [one for one in said.answers if isinstance(one, Silent)]
     if silent:
         raise RuntimeError(f"{silent[0].host} was silent: {silent[0].why}")
+    reached = {one.said.depth for one in said.answers if isinstance(one, Heard)}
+    if reached != {depth}:
+        raise RuntimeError(f"asked at depth {depth}, answered at {reached}")
     return took_s
 
 
@@ -115,19 +122,21 @@ def figures(lab: Lab) -> list[Figure]:
         for depth, took in by_depth.items():
             took.append(by_us(lab, depth))
     return [
-        _figure(f"{how}, depth {depth}", Pairs(measured=loop, baseline=took), len(names))
+        _figure(f"depth {depth}, {how}", Pairs(measured=took, baseline=loop), len(names))
         for how, loop in by_loop.items()
         for depth, took in by_depth.items()
     ]
 
 
 def _figure(what: str, pairs: Pairs, asked: int) -> Figure:
-    hand_ms, our_ms = (1000 * one / asked for one in (pairs.measured_s, pairs.baseline_s))
+    our_ms, hand_ms = (1000 * one / asked for one in (pairs.measured_s, pairs.baseline_s))
     return Figure(
-        name=f"by hand, {AT_A_TIME} at a time: {what}",
+        name=f"by us, {what}",
         measured=pairs.ratio,
-        unit="× ours",
-        beside=f"{hand_ms:.1f} ms for a host, by us {our_ms:.1f} ms, of {asked} that were asked",
+        unit="× by hand",
+        target=TARGET,
+        beside=f"{our_ms:.1f} ms for a host, by hand {AT_A_TIME} at a time {hand_ms:.1f} ms;"
+        f" {asked} were asked",
     )
 
 
