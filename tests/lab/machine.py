@@ -157,6 +157,7 @@ PACKAGE_BY_PROGRAM = {
     "ip": "iproute2",
     "nsenter": "util-linux",
     "gcc": "gcc",
+    "bindfs": "bindfs",
 }
 
 

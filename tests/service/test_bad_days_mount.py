@@ -7,7 +7,6 @@ own, with the agent that is asked, so that nothing else on this machine can hang
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,8 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from tests.lab.conftest import give_up
+from tests.lab.machine import LabError, install_missing_programs
 from tests.service.controllers import until
 from virt_preflight.v1 import agent_pb2, agent_pb2_grpc, guest_pb2, report_pb2
 
@@ -32,15 +33,17 @@ QUESTIONS = 10
 MORE_S = 20.0
 
 
-def why_not() -> str:
+@pytest.fixture(scope="module")
+def fuse() -> None:
+    """Mounts can be made here; skipped, loudly, where they cannot."""
     if os.geteuid() != 0:
-        return "no root"
+        give_up("no root, so no mount to stop")
     if not Path("/dev/fuse").exists():
-        return "no /dev/fuse"
-    return "" if shutil.which("bindfs") else "no bindfs (apt install bindfs)"
-
-
-pytestmark = pytest.mark.skipif(why_not() != "", reason=f"NO MOUNT TO STOP: {why_not()}")
+        give_up("no /dev/fuse, so no mount to stop")
+    try:
+        install_missing_programs()
+    except LabError as error:
+        give_up(str(error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,7 @@ class Place:
 
 
 @pytest.fixture(params=["by itself", "by a deputy"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path, fuse: None) -> Iterator[Place]:
     for name in ("origin", "mount", "other"):
         (tmp_path / name).mkdir()
     for image in ("origin/a", "origin/b", "other/c"):
