@@ -6,8 +6,17 @@ from tests.lab import faults
 from tests.lab.guests import SHARED, Disk
 from tests.lab.programs import TOUCHER
 from tests.lab.scenarios.pieces import NAMED
-from tests.lab.scenarios.scenario import Scenario, fails, guest, migrates
+from tests.lab.scenarios.scenario import Scenario, both, fails, guest, migrates
 
+SLOTS = "<maxMemory slots='4' unit='MiB'>1024</maxMemory>"
+ONE_CELL = (
+    "<cpu mode='host-model'><numa><cell id='0' cpus='0' memory='128' unit='MiB'/></numa></cpu>"
+)
+NVDIMM_FILE = "/var/lib/libvirt/images/nvdimm"
+NVDIMM = (
+    f"<memory model='nvdimm' access='shared'><source><path>{NVDIMM_FILE}</path></source>"
+    "<target><size unit='MiB'>32</size><node>0</node></target></memory>"
+)
 HUGE = "<memoryBacking><hugepages/></memoryBacking>"
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -23,12 +32,23 @@ SCENARIOS: tuple[Scenario, ...] = (
         "memory-slots",
         guest=guest(
             memory_mib=160,
-            top="<maxMemory slots='4' unit='MiB'>1024</maxMemory>",
-            cpu="<cpu mode='host-model'><numa><cell id='0' cpus='0' memory='128' unit='MiB'/>"
-            "</numa></cpu>",
+            top=SLOTS,
+            cpu=ONE_CELL,
             devices="<memory model='dimm'><target><size unit='MiB'>128</size><node>0</node>"
             "</target></memory>",
         ),
+    ),
+    fails(
+        "memory-file-absent",
+        "memory.file-absent",
+        guest=guest(memory_mib=160, top=SLOTS, cpu=ONE_CELL, devices=NVDIMM),
+        on_source=(faults.file(NVDIMM_FILE, size="32M"),),
+        says=f"unable to stat: {NVDIMM_FILE}: No such file or directory",
+    ),
+    migrates(
+        "memory-file-there",
+        guest=guest(memory_mib=160, top=SLOTS, cpu=ONE_CELL, devices=NVDIMM),
+        **both(faults.file(NVDIMM_FILE, size="32M")),
     ),
     migrates(
         "memory-memfd",

@@ -134,6 +134,7 @@ ITSELF = frozenset(
         "hostdevs.vfio-off",
         "memory.address-space-limit",
         "memory.cannot-be-mapped",
+        "memory.file-absent",
         "nics.not-an-ovs-bridge",
         "nics.pool-exhausted",
         "nics.script-absent",

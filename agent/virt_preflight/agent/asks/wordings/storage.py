@@ -72,6 +72,7 @@ _DISKS = (
             "disks.backing-missing",
             "firmware.missing",
             "devices.node-absent",
+            "memory.file-absent",
             "chardevs.device-absent",
             "chardevs.peer-absent",
             "disks.copy-into-ghost",

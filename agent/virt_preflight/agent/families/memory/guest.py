@@ -8,7 +8,7 @@ from enum import Enum
 
 from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.fact import need
-from virt_preflight.agent.xml import BadXml, Element, bitmap, kib, number, text_of
+from virt_preflight.agent.xml import BadXml, Element, attribute, bitmap, kib, number, text_of
 
 # What QEMU takes beside the guest's RAM. Measured for guests without devices: 35 to 42 MiB
 # resident with QEMU 7.2 and 10.0, KVM, 64 MiB to 24 GiB; devices, graphics and firmware come on
@@ -149,7 +149,7 @@ def ram_blocks(root: Element) -> tuple[RamBlock, ...]:
         if memory is None:
             raise BadXml(f"line {root.sourceline}: <domain> has no <memory>")
         # <memory> counts the memory devices too (virDomainDefGetMemoryInitial).
-        plugged_kib = sum(_size_kib(device) for device in devices)
+        plugged_kib = sum(size_kib(device) for device in devices)
         size = max(0, kib(memory) - plugged_kib)
         blocks.append(_block(root, "guest memory", None, size, None))
     return (*blocks, *_device_blocks(root, devices))
@@ -161,16 +161,14 @@ def _device_blocks(root: Element, devices: list[Element]) -> Iterator[RamBlock]:
         model = device.get("model")
         if model not in ("dimm", "virtio-mem"):
             continue
-        alias = device.find("alias")
-        name = alias.get("name") if alias is not None else None
         target = device.find("target/node")
         pages = device.find("source/pagesize")
         nodes = text_of(device, "source/nodemask")
         block = _block(
             root,
-            f"memory device {name or position}",
+            device_subject(device, position),
             number(target) if target is not None else None,
-            _size_kib(device),
+            size_kib(device),
             device.get("access"),
             page_kib=kib(pages) if pages is not None else None,
             nodes=nodes,
@@ -198,7 +196,13 @@ def _virtio_mem(block: RamBlock, device: Element) -> RamBlock:
     )
 
 
-def _size_kib(device: Element) -> int:
+def device_subject(device: Element, position: int) -> str:
+    """What findings call it."""
+    return f"memory device {attribute(device, 'alias', 'name') or position}"
+
+
+def size_kib(device: Element) -> int:
+    """Of a memory device."""
     size = device.find("target/size")
     if size is None:
         raise BadXml(f"line {device.sourceline}: <memory> has no <target><size>")
