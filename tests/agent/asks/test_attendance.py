@@ -234,6 +234,16 @@ def test_a_tpm_that_was_left_here_is_not_put_at_risk(
     assert isinstance(asked(source, TPM, origin=origin), Notes) is kept
 
 
+def test_files_that_are_memory_are_not_written_to() -> None:
+    nvdimm = (
+        "<memory model='nvdimm'><source><path>/srv/nvdimm</path></source>"
+        "<target><size unit='MiB'>32</size><node>0</node></target></memory>"
+    )
+    assert "would write to it" in refused(asked(host(), nvdimm))
+    dimm = "<memory model='dimm'><target><size unit='MiB'>32</size><node>0</node></target></memory>"
+    noted(asked(host(), dimm))
+
+
 @pytest.mark.parametrize(
     "devices",
     [

@@ -21,6 +21,7 @@ from virt_preflight.agent.families.disks.guest import Disk, GuestDisks, copied
 from virt_preflight.agent.families.disks.images import SeenDisks
 from virt_preflight.agent.families.disks.openings import runs_as, stat_or_none
 from virt_preflight.agent.families.disks.sharing import SHARED_TYPES
+from virt_preflight.agent.families.memory import guest_memory_files
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.residents import Resident, residents
@@ -138,6 +139,7 @@ def forbidden(
     yield from _shared_tpm(source, domain, origin)
     yield from _kept_tpm(source, domain)
     yield from _sockets(source, domain)
+    yield from _memory_files(domain)
     yield from _unseen_copies(question, options)
 
 
@@ -212,6 +214,17 @@ def _sockets(source: Source, domain: Domain) -> Iterator[str]:
     for path in bound:
         if path and stat_or_none(source, path) is not None:
             yield f"the socket {path} is there, and the waiting QEMU would take its place"
+
+
+def _memory_files(domain: Domain) -> Iterator[str]:
+    """QEMU touches each page of them as it starts (libvirt has it preallocate them).
+
+    Seen: written to by a rehearsal with QEMU 7.2. On shared storage the running guest writes to the
+    same pages meanwhile, and nobody keeps the two apart.
+    """
+    found = guest_memory_files(domain)
+    for file in found.files if found else ():
+        yield f"{file.path} is a memory device, and the waiting QEMU would write to it"
 
 
 def _file_system(source: Source, path: str) -> str:
