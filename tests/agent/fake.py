@@ -8,7 +8,15 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from virt_preflight.agent.sources import Absent, FileStat, SourceError, Unreadable, User, Want
+from virt_preflight.agent.sources import (
+    BEYOND_LISTS,
+    Absent,
+    FileStat,
+    SourceError,
+    Unreadable,
+    User,
+    Want,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +95,8 @@ class FakeSource:
         return given(self.switches)
 
     def libvirt(self, question: str, *arguments: str) -> str:
-        return given(self.answers.get((question, *arguments), Unreadable(question)))
+        unanswered = Absent(question) if question in BEYOND_LISTS else Unreadable(question)
+        return given(self.answers.get((question, *arguments), unanswered))
 
 
 T = TypeVar("T")

@@ -657,6 +657,17 @@ def test_a_pool_that_sleeps_or_is_not_there_is_told() -> None:
     assert one(no_pool(wanted, pooled(wanted, "[]"))).found == "no such pool"
 
 
+def test_a_pool_that_we_are_not_shown_is_left_open() -> None:
+    wanted = guest(VOLUME)
+    answers: dict[tuple[str, ...], str | SourceError] = {
+        ("pools",): "[]",
+        ("pool-named", "images"): Unreadable("no right"),
+    }
+    hidden = seen_pools(host(answers=answers), wanted, STAYS)
+    assert hidden is not None
+    assert open_question(no_pool(wanted, hidden)).why == "no right"
+
+
 def test_an_active_pool_is_fine() -> None:
     wanted = guest(VOLUME)
     assert not list(no_pool(wanted, pooled(wanted, pools())))
@@ -757,6 +768,22 @@ def test_a_secret_has_to_be_there_with_a_value() -> None:
     assert not secret_problems(luks, secret())
 
 
+@pytest.mark.parametrize(
+    ("label", "question"),
+    [
+        (LUKS.format(UUID), ("secret-known", UUID)),
+        (CEPH, ("secret-for", "ceph", "client.c")),
+    ],
+)
+def test_a_secret_that_we_are_not_shown_is_left_open(label: str, question: tuple[str, ...]) -> None:
+    wanted = guest_disk_secrets(
+        read_domain(f"<domain><name>g</name><devices>{disk(label=label)}</devices></domain>")
+    )
+    assert wanted is not None
+    hidden = host(answers={("secrets",): "[]", question: Unreadable("no right")})
+    assert open_question(no_secret(wanted, seen_secrets(hidden, wanted))).why == "no right"
+
+
 def test_where_there_is_a_secret_it_is_said_that_nobody_compares_its_value() -> None:
     wanted, seen = luks_secret(secret())
     found = one(list(secret_untried(wanted, seen)))
@@ -826,6 +853,18 @@ def test_a_copy_needs_a_pool_in_its_directory() -> None:
         "no such pool"
     )
     assert not list(copy_without_pool(wanted, seen, pooled(wanted, pools(), COPY), COPY))
+
+
+def test_a_pool_to_copy_into_that_we_are_not_shown_is_left_open() -> None:
+    wanted = guest(disk())
+    answers: dict[tuple[str, ...], str | SourceError] = {
+        ("pools",): "[]",
+        ("pool-at", "/images"): Unreadable("no right"),
+    }
+    hidden = seen_pools(host(answers=answers), wanted, COPY)
+    assert hidden is not None
+    left = open_question(copy_without_pool(wanted, look(wanted, host()), hidden, COPY))
+    assert left.why == "no right"
 
 
 def test_a_copy_into_an_image_that_is_there_needs_no_pool() -> None:

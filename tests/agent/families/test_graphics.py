@@ -27,7 +27,7 @@ from virt_preflight.agent.families.graphics import (
     video_not_offered,
 )
 from virt_preflight.agent.families.machine import SeenCapabilities
-from virt_preflight.agent.sources import FileStat, SourceError, User, Want
+from virt_preflight.agent.sources import FileStat, SourceError, Unreadable, User, Want
 
 QEMU = QemuUser(user=User(name="libvirt-qemu", uid=64055, gid=105), dynamic_ownership=True)
 PLAIN = HostGraphics(address_by_kind={"vnc": "127.0.0.1", "spice": "127.0.0.1"})
@@ -243,6 +243,15 @@ def test_a_network_without_address_shows_no_screen() -> None:
     guest = one(kind="vnc", network="mgmt")
     seen = SeenGraphics(fault_by_network={"mgmt": "no network of that name"})
     assert problems(network_unusable(guest, seen))
+
+
+def test_a_network_for_a_screen_that_we_are_not_shown_is_left_open() -> None:
+    guest = one(kind="vnc", network="mgmt")
+    hidden = FakeSource(
+        answers={("networks",): "[]", ("network-named", "mgmt"): Unreadable("no right")}
+    )
+    (left,) = unclear(network_unusable(guest, seen_graphics(hidden, guest, PLAIN)))
+    assert left.why == "no right"
 
 
 def test_a_network_with_an_address_is_fine() -> None:

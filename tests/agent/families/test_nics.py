@@ -244,6 +244,20 @@ def test_filters_are_read_with_what_they_include() -> None:
     )
 
 
+def test_filters_that_we_are_not_shown_are_left_open() -> None:
+    xml = "<filter name='outer'><filterref filter='inner'/></filter>"
+    source = FakeSource(
+        answers={
+            ("nwfilters",): json.dumps([{"name": "outer", "xml": xml}]),
+            ("nwfilter-named", "inner"): Unreadable("no right"),
+        }
+    )
+    guest = GuestFilters(references=((NIC, "outer"), (NIC, "none")))
+    assert host_filters(source, guest) == HostFilters(
+        included_by_name={"outer": ("inner",), "inner": Unknown("no right")}
+    )
+
+
 # ------------------------------------------------------------------------------- networks: checks
 
 
@@ -251,6 +265,14 @@ def test_a_network_that_is_not_there_is_refused() -> None:
     (problem,) = found(nics.network_absent, ON_LAN, host({}))
     assert isinstance(problem, Problem)
     assert (problem.subject, problem.wanted) == (NIC, "network lan")
+
+
+def test_a_network_that_we_are_not_shown_is_left_open() -> None:
+    hidden = host({})
+    answers = {**hidden.answers, ("network-named", "lan"): Unreadable("no right")}
+    (left,) = found(nics.network_absent, ON_LAN, replace(hidden, answers=answers))
+    assert isinstance(left, CouldNotTell)
+    assert (left.subject, left.why) == (NIC, "no right")
 
 
 def test_hostile_names_are_quoted_in_commands() -> None:

@@ -18,7 +18,7 @@ from virt_preflight.agent.families.tpm import (
     not_offered,
     seen_tpm,
 )
-from virt_preflight.agent.sources import FileStat
+from virt_preflight.agent.sources import FileStat, Unreadable
 
 SECRET = "6dd3e4a5-1d76-44ce-961f-f119f5aad935"
 EMULATOR = GuestTpm(model="tpm-crb", backend="emulator", version="2.0", secret=SECRET, path="")
@@ -89,6 +89,10 @@ def test_secrets_and_devices_are_looked_up() -> None:
     assert isinstance(seen_tpm(secrets(None), EMULATOR).value_by_secret[SECRET], Unknown)
     none = FakeSource(answers={("secrets",): "[]"})
     assert seen_tpm(none, EMULATOR).value_by_secret == {SECRET: None}
+    hidden = FakeSource(
+        answers={("secrets",): "[]", ("secret-known", SECRET): Unreadable("no right")}
+    )
+    assert seen_tpm(hidden, EMULATOR).value_by_secret == {SECRET: Unknown("no right")}
     node = FileStat(kind="char", size_bytes=0, mode=0o600, uid=0, gid=0, device=5, inode=9)
     assert seen_tpm(FakeSource(stats={"/dev/tpm0": node}), OWN) == SeenTpm(
         kind_by_path={"/dev/tpm0": "char"}

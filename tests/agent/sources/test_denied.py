@@ -36,6 +36,12 @@ ARGUMENTS = {
     "domain-jobs": ("uuid",),
     "pool-volumes": ("pool",),
     "volume": ("pool", "volume"),
+    "network-named": ("lan",),
+    "nwfilter-named": ("clean",),
+    "pool-named": ("pool",),
+    "pool-at": ("/srv/pool",),
+    "secret-known": ("uuid",),
+    "secret-for": ("ceph", "client.admin"),
     "begin": ("uuid", "1", "{}"),
     "compare-cpu": ("", "", "", "", "<cpu/>"),
     "native": ("<domain/>",),
@@ -126,6 +132,14 @@ def another(question: str, *arguments: str) -> str:
 def test_another_driver_lists_its_guests() -> None:
     (guest,) = json.loads(another("domains"))
     assert (guest["name"], guest["state"], guest["persistent"]) == ("test", "running", True)
+
+
+def test_another_driver_is_asked_for_what_its_lists_lack() -> None:
+    assert another("network-named", "default") == ""
+    assert another("pool-named", "default-pool") == ""
+    for question in ("network-named", "pool-named"):
+        with pytest.raises(Absent):
+            another(question, "nowhere")
 
 
 @pytest.mark.parametrize("question", ["compare-cpu", "native"])

@@ -3,7 +3,15 @@ from pathlib import Path
 import pytest
 
 from tests.agent.fake import FakeSource
-from virt_preflight.agent.sources import Absent, FileStat, Refused, Unreadable, User, Want
+from virt_preflight.agent.sources import (
+    BEYOND_LISTS,
+    Absent,
+    FileStat,
+    Refused,
+    Unreadable,
+    User,
+    Want,
+)
 from virt_preflight.agent.sources.recording import (
     FORMAT,
     BadRecording,
@@ -73,6 +81,12 @@ def test_what_was_not_asked_is_not_made_up(tmp_path: Path) -> None:
     save(recorded(), tmp_path)
     with pytest.raises(Unreadable, match="not in the recording: stat /other"):
         load(tmp_path).stat("/other")
+
+
+def test_what_its_lists_lack_a_recorded_host_has_not() -> None:
+    for question in BEYOND_LISTS:
+        with pytest.raises(Absent):
+            recorded().libvirt(question, "lan")
 
 
 def test_raising_again_and_again_keeps_nothing(tmp_path: Path) -> None:

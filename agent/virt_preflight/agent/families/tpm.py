@@ -14,6 +14,7 @@ from virt_preflight.agent.families.graphics.checks import not_offered as not_lis
 from virt_preflight.agent.families.machine import SeenCapabilities
 from virt_preflight.agent.report import Phase, Severity
 from virt_preflight.agent.sources import Absent, Source
+from virt_preflight.agent.unlisted import unlisted
 from virt_preflight.agent.xml import attribute
 
 # virTPMEmulatorInit, util/virtpm.c: all three, or none counts.
@@ -81,12 +82,15 @@ def seen_tpm(source: Source, guest: GuestTpm) -> SeenTpm:
     """The device or socket, and libvirt's secret."""
     values: dict[str, bool | Unknown | None] = {}
     if guest.secret:
-        values[guest.secret] = None
+        listed = False
         for secret in json.loads(source.libvirt("secrets")):
             if canonical_uuid(secret["uuid"]) == guest.secret:
                 told = secret["has_value"]
                 private = Unknown("libvirt does not say whether a private secret has a value")
                 values[guest.secret] = private if told is None else bool(told)
+                listed = True
+        if not listed:
+            values[guest.secret] = unlisted(source, "secret-known", guest.secret)
     return SeenTpm(
         kind_by_path=kinds_of(source, [guest.path] if guest.path else []), value_by_secret=values
     )

@@ -169,6 +169,13 @@ QUESTIONS = {
     "pool-volumes": "JSON [name] that the active pool of that name lists, be it gone meanwhile",
     "volume": "JSON {path, xml}; arguments: pool, volume",
     "secrets": "JSON [{uuid, usage_type, usage_id, has_value: true/false/null}]",
+    # Lists leave out what their reader may not see, and do not say so; a look-up does.
+    "network-named": "nothing, Absent where there is none; argument: name",
+    "nwfilter-named": "nothing, Absent where there is none; argument: name",
+    "pool-named": "nothing, Absent where there is none; argument: name",
+    "pool-at": "nothing, Absent where there is none; argument: the directory that is its target",
+    "secret-known": "nothing, Absent where there is none; argument: UUID",
+    "secret-for": "nothing, Absent where there is none; arguments: usage type, usage id",
     # Its domain XML, which holds secrets, is not given. No job is taken, nothing is changed.
     "begin": "migration cookie of the Begin phase; arguments: UUID, flags, JSON of its parameters",
     "compare-cpu": "nothing; arguments: emulator, architecture, machine, virt type, <cpu>",
@@ -176,3 +183,7 @@ QUESTIONS = {
 }
 # Of these, those whether libvirt lets a guest pass: they need a live libvirt.
 ABOUT_A_GUEST = frozenset({"begin", "compare-cpu", "native"})
+# And those that are only asked where a list lacks what a guest needs.
+BEYOND_LISTS = frozenset(
+    {"network-named", "nwfilter-named", "pool-named", "pool-at", "secret-known", "secret-for"}
+)

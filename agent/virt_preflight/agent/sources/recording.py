@@ -13,6 +13,7 @@ import msgspec
 
 from virt_preflight.agent.sources import (
     ABOUT_A_GUEST,
+    BEYOND_LISTS,
     Absent,
     FileStat,
     Impossible,
@@ -188,6 +189,8 @@ class Recording(Verbs):
             raise Impossible("a recording has no libvirt that could be asked")
         if verb == "resolve" and question not in self.answers:
             raise Impossible("a recording has no resolver that could be asked")
+        if verb == "libvirt" and arguments[0] in BEYOND_LISTS and question not in self.answers:
+            raise Absent("not in the recording's lists, which are taken to be whole")
         if question not in self.answers:
             raise Unreadable(f"not in the recording: {' '.join(question)}")
         answer = self.answers[question]

@@ -14,7 +14,7 @@ from virt_preflight.agent.families.disks.identity import (
     surely_same,
 )
 from virt_preflight.agent.families.disks.images import SeenDisks, SeenImage, backing_by_path
-from virt_preflight.agent.families.disks.pools import SeenCopies, SeenPools
+from virt_preflight.agent.families.disks.pools import SeenCopies, SeenPools, directory_of
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.report import Phase, Severity
@@ -41,7 +41,10 @@ def copy_without_pool(
         if disk.top.kind != "file" or options.copy_storage_inc:
             continue
         if pools.holding(disk.top.path) is None:
-            directory = disk.top.path.rpartition("/")[0] or "/"
+            directory = directory_of(disk.top.path)
+            if (doubt := pools.doubts.get(directory)) is not None:
+                yield CouldNotTell(subject=disk.subject, why=doubt.why)
+                continue
             asleep = [pool for pool in pools.pools if pool.target.rstrip("/") == directory]
             yield Problem(
                 subject=disk.subject,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from shlex import quote
 
 import msgspec
@@ -22,6 +22,7 @@ from virt_preflight.agent.families.disks.openings import given_to, runs_as
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.report import Severity
 from virt_preflight.agent.sources import Absent, Source, SourceError, Want
+from virt_preflight.agent.unlisted import unlisted
 from virt_preflight.agent.xml import BYTES_BY_UNIT, parse, text_of
 
 
@@ -46,6 +47,8 @@ class SeenPools:
     """The host's pools, asked for only when something of the guest depends on one."""
 
     pools: tuple[HostPool, ...]
+    # By name or target, of those that are not listed: why that may be for want of a right.
+    doubts: Mapping[str, Unknown] = field(default_factory=dict)
 
     def named(self, name: str) -> HostPool | None:
         """The pool of that name."""
@@ -88,7 +91,36 @@ def seen_pools(source: Source, guest: GuestDisks, options: MigrationOptions) -> 
     if not guest.uses_volumes and not any(copied(disk, options) for disk in guest.disks):
         return None
     told = msgspec.json.decode(source.libvirt("pools"), type=tuple[_Pool, ...])
-    return SeenPools(pools=tuple(_pool(pool) for pool in told))
+    seen = SeenPools(pools=tuple(_pool(pool) for pool in told))
+    return replace(seen, doubts=dict(_doubts(source, guest, seen, options)))
+
+
+def _doubts(
+    source: Source, guest: GuestDisks, seen: SeenPools, options: MigrationOptions
+) -> Iterator[tuple[str, Unknown]]:
+    """Of pools that the guest needs and that are not in the list."""
+    volumes = {
+        layer.pool for disk in guest.disks for layer in disk.layers if layer.kind == "volume"
+    }
+    files = {
+        disk.top.path
+        for disk in guest.disks
+        if disk.top.kind == "file" and copied(disk, options) and not seen.holding(disk.top.path)
+    }
+    for name in sorted(volumes - {pool.name for pool in seen.pools}):
+        if (doubt := unlisted(source, "pool-named", name)) is not None:
+            yield name, doubt
+    targets = {pool.target.rstrip("/") for pool in seen.pools}
+    for directory in sorted({directory_of(path) for path in files}):
+        if directory.rstrip("/") not in targets:
+            doubt = unlisted(source, "pool-at", directory)
+            if doubt is not None:
+                yield directory, doubt
+
+
+def directory_of(path: str) -> str:
+    """Which a pool would have as its target."""
+    return path.rpartition("/")[0] or "/"
 
 
 def _pool(told: _Pool) -> HostPool:
@@ -167,6 +199,9 @@ def no_pool(guest: GuestDisks, pools: SeenPools) -> Problems:
             if layer.kind != "volume" or (pool is not None and pool.active):
                 continue
             if layer is disk.top and dropped_when_missing(disk):
+                continue
+            if (doubt := pools.doubts.get(layer.pool)) is not None:
+                yield CouldNotTell(subject=disk.subject, why=doubt.why)
                 continue
             yield Problem(
                 subject=disk.subject,

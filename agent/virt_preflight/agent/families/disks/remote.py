@@ -19,6 +19,7 @@ from virt_preflight.agent.families.disks.guest import (
 from virt_preflight.agent.families.disks.openings import stat_or_none
 from virt_preflight.agent.report import Severity
 from virt_preflight.agent.sources import Absent, Refused, Source, SourceError
+from virt_preflight.agent.unlisted import unlisted
 
 SECRETS = "/etc/libvirt/secrets"
 # Fedora and SUSE, Red Hat, Arch; Debian's is /usr/lib/x86_64-linux-gnu/qemu.
@@ -144,7 +145,12 @@ def _fault(source: Source, needed: SecretNeed, secrets: tuple[_Secret, ...]) -> 
         except SourceError:
             return Unknown(f"secret {uuid} is private: whether it has a value is not told")
         return ""
-    return "no such secret"
+    doubt = (
+        unlisted(source, "secret-known", needed.uuid)
+        if needed.uuid
+        else unlisted(source, "secret-for", needed.usage_type, needed.usage)
+    )
+    return "no such secret" if doubt is None else doubt
 
 
 @check(

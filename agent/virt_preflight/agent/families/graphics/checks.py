@@ -131,7 +131,10 @@ def network_unusable(guest: GuestGraphics, seen: SeenGraphics) -> Problems:
     (qemuProcessGetNetworkAddress, qemu/qemu_process.c).
     """
     for server in guest.servers:
-        if fault := seen.fault_by_network.get(server.network):
+        fault = seen.fault_by_network.get(server.network)
+        if isinstance(fault, Unknown):
+            yield CouldNotTell(subject=server.subject, why=fault.why)
+        elif fault:
             yield Problem(subject=server.subject, wanted=f"network {server.network}", found=fault)
 
 

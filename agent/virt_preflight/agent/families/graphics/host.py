@@ -13,6 +13,7 @@ from virt_preflight.agent.families.chardevs.host import could_listen, kinds_of
 from virt_preflight.agent.families.daemon import QemuConf, QemuUser
 from virt_preflight.agent.families.graphics.guest import GuestGraphics, Server
 from virt_preflight.agent.sources import Absent, Source
+from virt_preflight.agent.unlisted import unlisted
 from virt_preflight.agent.xml import attribute, parse
 
 # Of networks with these modes libvirt takes the address that their XML names.
@@ -44,7 +45,7 @@ class SeenGraphics:
     kind_by_path: Mapping[str, str | Unknown] = field(default_factory=dict)
     local_by_address: Mapping[str, bool | Unknown] = field(default_factory=dict)
     free_by_end: Mapping[tuple[str, int], bool | Unknown] = field(default_factory=dict)
-    fault_by_network: Mapping[str, str] = field(default_factory=dict)
+    fault_by_network: Mapping[str, str | Unknown] = field(default_factory=dict)
 
 
 @have(Pace.FIXED)
@@ -98,13 +99,14 @@ def listening(server: Server, host: HostGraphics) -> str:
     return server.address or host.address_by_kind.get(server.kind, "127.0.0.1")
 
 
-def _faults(source: Source, networks: set[str]) -> Mapping[str, str]:
+def _faults(source: Source, networks: set[str]) -> Mapping[str, str | Unknown]:
     """Why libvirt finds no address in each of them (qemuProcessGetNetworkAddress)."""
     xml_by_name = {item["name"]: item["xml"] for item in json.loads(source.libvirt("networks"))}
-    faults: dict[str, str] = {}
+    faults: dict[str, str | Unknown] = {}
     for name in sorted(networks):
         if name not in xml_by_name:
-            faults[name] = "no network of that name"
+            doubt = unlisted(source, "network-named", name)
+            faults[name] = "no network of that name" if doubt is None else doubt
             continue
         network = parse(xml_by_name[name])
         mode = "" if network.find("forward") is None else attribute(network, "forward", "mode")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from virt_preflight.agent.fact import Pace, Unknown, look
 from virt_preflight.agent.families.nics.guest import GuestNic, GuestNics
 from virt_preflight.agent.families.nics.libvirt import ROUTED, HostNetworks, Network, Portgroup
 from virt_preflight.agent.sources import Absent, Refused, Source, SourceError
+from virt_preflight.agent.unlisted import unlisted
 
 LINKS = "/sys/class/net"
 # net_device flags, include/uapi/linux/if.h.
@@ -78,7 +79,7 @@ class NicPlugs:
 @look(Pace.MOVING)
 def nic_plugs(source: Source, guest: GuestNics, networks: HostNetworks) -> NicPlugs:
     """Follow each NIC to its bridge or lower device, and look at those devices alone."""
-    plugs = tuple(plug(nic, networks) for nic in guest.nics)
+    plugs = tuple(_beyond_list(source, plug(nic, networks)) for nic in guest.nics)
     names = {found.device for found in plugs} | {nic.device for nic in guest.nics}
     link_by_name = {name: _link(source, name) for name in sorted(names - {""})}
     tagged = any(found.tagged is not False and found.kind == "bridge" for found in plugs)
@@ -95,6 +96,14 @@ def nic_plugs(source: Source, guest: GuestNics, networks: HostNetworks) -> NicPl
         dev_file_system=_dev(source) if any(found.kind == "direct" for found in plugs) else "",
         libvirt_version=_version(source) if tagged else None,
     )
+
+
+def _beyond_list(source: Source, found: Plug) -> Plug:
+    """A network that is not listed may be one that we are not shown."""
+    if found.unplugged != "absent":
+        return found
+    doubt = unlisted(source, "network-named", found.nic.source)
+    return found if doubt is None else replace(found, unplugged=doubt)
 
 
 def _is_bridge(link: Link | Unknown | None) -> bool:

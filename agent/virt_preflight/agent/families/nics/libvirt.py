@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from virt_preflight.agent.fact import Pace, Unknown, have, look
 from virt_preflight.agent.families.nics.guest import GuestFilters
 from virt_preflight.agent.sources import Source, SourceError
+from virt_preflight.agent.unlisted import unlisted
 from virt_preflight.agent.xml import BadXml, Element, attribute, number, parse
 
 # Networks whose bridge is libvirt's own; "" is a network without <forward>.
@@ -128,7 +129,6 @@ def _rates(inbound: Element) -> tuple[int, int]:
 @look(Pace.MOVING)
 def host_filters(source: Source, guest: GuestFilters) -> HostFilters:
     """All nwfilters: those that the guest's refer to may include any other."""
-    del guest
     included: dict[str, tuple[str, ...] | Unknown] = {}
     for entry in json.loads(source.libvirt("nwfilters")):
         try:
@@ -139,4 +139,8 @@ def host_filters(source: Source, guest: GuestFilters) -> HostFilters:
         included[entry["name"]] = tuple(
             found for element in root.findall("filterref") if (found := element.get("filter"))
         )
+    inner = {name for names in included.values() if isinstance(names, tuple) for name in names}
+    for name in sorted((inner | {name for _, name in guest.references}) - included.keys()):
+        if (doubt := unlisted(source, "nwfilter-named", name)) is not None:
+            included[name] = doubt
     return HostFilters(included_by_name=included)

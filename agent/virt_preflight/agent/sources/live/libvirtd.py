@@ -103,6 +103,12 @@ RIGHTS = {
     "pool-volumes": "org.libvirt.api.storage-pool.search-storage-vols",
     "volume": "org.libvirt.api.storage-vol.getattr and org.libvirt.api.storage-vol.read",
     "secrets": "org.libvirt.api.connect.search-secrets and org.libvirt.api.secret.getattr",
+    "network-named": "org.libvirt.api.network.getattr",
+    "nwfilter-named": "org.libvirt.api.nwfilter.getattr",
+    "pool-named": "org.libvirt.api.storage-pool.getattr",
+    "pool-at": "org.libvirt.api.storage-pool.getattr",
+    "secret-known": "org.libvirt.api.secret.getattr",
+    "secret-for": "org.libvirt.api.secret.getattr",
     "begin": "org.libvirt.api.domain.migrate",
     "compare-cpu": "org.libvirt.api.connect.write",
     "native": "org.libvirt.api.connect.write",
@@ -520,6 +526,37 @@ def _secret(secret: Any) -> dict[str, Any]:
     }
 
 
+def _network_named(connection: Any, name: str) -> str:
+    connection.networkLookupByName(name)
+    return ""
+
+
+def _nwfilter_named(connection: Any, name: str) -> str:
+    connection.nwfilterLookupByName(name)
+    return ""
+
+
+def _pool_named(connection: Any, name: str) -> str:
+    connection.storagePoolLookupByName(name)
+    return ""
+
+
+def _pool_at(connection: Any, directory: str) -> str:
+    connection.storagePoolLookupByTargetPath(directory)
+    return ""
+
+
+def _secret_known(connection: Any, uuid: str) -> str:
+    connection.secretLookupByUUIDString(uuid)
+    return ""
+
+
+def _secret_for(connection: Any, usage_type: str, usage_id: str) -> str:
+    number = next((number for number, name in USAGES.items() if name == usage_type), 0)
+    connection.secretLookupByUsage(number, usage_id)
+    return ""
+
+
 def _begin(connection: Any, uuid: str, flags: str, parameters: str) -> str:
     """The cookie alone: the XML of Begin holds the passwords of the guest's graphics."""
     domain = connection.lookupByUUIDString(uuid)
@@ -563,6 +600,12 @@ QUESTIONS: dict[str, Callable[..., str]] = {
     "pool-volumes": _pool_volumes,
     "volume": _volume,
     "secrets": _secrets,
+    "network-named": _network_named,
+    "nwfilter-named": _nwfilter_named,
+    "pool-named": _pool_named,
+    "pool-at": _pool_at,
+    "secret-known": _secret_known,
+    "secret-for": _secret_for,
     "begin": _begin,
     "compare-cpu": _compare_cpu,
     "native": _native,
