@@ -21,8 +21,9 @@ from virt_preflight.controller.exchange import Ranked
 from virt_preflight.controller.question import GuestFile, Questions
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
 
-# Facts are enough to choose by, and swift; before the move itself ask again, deeper.
-QUESTIONS = Questions(depth=Depth.FACTS, max_age_s=None)
+# Facts are enough to choose by, and swift; before the move itself ask again, deeper. What a host
+# said a moment ago serves the next guests as well: what is promised meanwhile is known here.
+QUESTIONS = Questions(depth=Depth.FACTS, max_age_s=10)
 # Fewer than the controller lets one caller have under way at a time.
 AT_ONCE = 8
 

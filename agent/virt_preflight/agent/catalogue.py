@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
@@ -79,7 +79,9 @@ def chosen(
     )
 
 
-def unknown_names(checks: Iterable[AnyCheck], names: Iterable[str]) -> tuple[str, ...]:
+def unknown_names(checks: Iterable[AnyCheck], names: Collection[str]) -> tuple[str, ...]:
     """Those of the names that are neither a check's id nor a family."""
+    if not names:  # most questions name none
+        return ()
     known = {name for check in checks for name in (check.id, check.family)}
     return tuple(name for name in names if name not in known)
