@@ -73,9 +73,9 @@ openssl x509 -req -in "$new/request.pem" -CA "$place/cacert.pem" -CAkey "$place/
     2>/dev/null || fail "openssl could not sign a certificate for '$name'"
 
 # Each file at once, and the key first: who reads in between finds the two do not belong together,
-# and goes on with what he has.
+# and goes on with what he has. Folders as a system has them: they are copied over its own.
 put() {
-    mkdir -p "$(dirname "$2")"
+    (umask 022 && mkdir -p "$(dirname "$2")")
     cp "$1" "$2.new"
     chmod "$3" "$2.new"
     mv "$2.new" "$2"
@@ -88,6 +88,9 @@ if [ "$kind" = person ]; then
     put "$place/cacert.pem" "$to/cacert.pem" 644
 else
     to=$place/$name/etc/pki
+    mkdir -p "$place/$name"
+    (umask 022 && mkdir -p "$to/libvirt")
+    mkdir -p "$to/libvirt/private"
     for side in server client; do
         put "$new/key.pem" "$to/libvirt/private/${side}key.pem" 600
         put "$new/cert.pem" "$to/libvirt/${side}cert.pem" 644

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import stat
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from virt_preflight.treaty.roles import Role, Roles
 from virt_preflight.treaty.tls import ClientTls
 
 SCRIPT = Path(__file__).parents[2] / "deploy/tls/make.sh"
+README = SCRIPT.parents[1] / "README.md"
 
 
 def make(*arguments: str | Path, days: str = "397") -> subprocess.CompletedProcess[str]:
@@ -63,6 +65,53 @@ def test_a_host_gets_certificates_in_libvirts_layout(place: Path) -> None:
     caller = certified(loaded.cert)
     assert caller.dn == "O=virt-preflight,OU=host,CN=h1"
     assert caller.others == ("DNS:h1", "DNS:h1.example.org", "IP:10.0.0.1", "IP:fd00::1")
+
+
+def modes(below: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(below)): f"{stat.S_IMODE(path.stat().st_mode):o}"
+        for path in below.rglob("*")
+    }
+
+
+def test_only_keys_and_their_folder_are_hidden(place: Path) -> None:
+    assert make(place, "host", "h4").returncode == 0
+    assert modes(place / "h4") == {
+        "etc": "755",
+        "etc/pki": "755",
+        "etc/pki/CA": "755",
+        "etc/pki/CA/cacert.pem": "644",
+        "etc/pki/libvirt": "755",
+        "etc/pki/libvirt/clientcert.pem": "644",
+        "etc/pki/libvirt/servercert.pem": "644",
+        "etc/pki/libvirt/private": "700",
+        "etc/pki/libvirt/private/clientkey.pem": "600",
+        "etc/pki/libvirt/private/serverkey.pem": "600",
+    }
+
+
+def test_folders_that_a_host_has_stay_as_they_are_when_it_is_given_its_files(
+    place: Path, tmp_path: Path
+) -> None:
+    """By the command of the README, with the host's root in another place."""
+    assert make(place, "host", "h2").returncode == 0
+    private = tmp_path / "etc/pki/libvirt/private"
+    private.mkdir(parents=True)
+    for folder, mode in (
+        (private, 0o750),
+        (tmp_path / "etc/pki", 0o711),
+        (tmp_path / "etc", 0o755),
+    ):
+        folder.chmod(mode)
+    (place / "h2/etc").chmod(0o700)  # as by a tool that is not ours
+    given = re.search(r"^tar -C pki/h2 .*?(?=  )", README.read_text(), re.MULTILINE)
+    assert given is not None
+    command = given[0].replace("pki/h2", f"{place}/h2").replace("ssh root@h2 tar -C /", "tar -C .")
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    now = modes(tmp_path)
+    assert (now["etc"], now["etc/pki"], now["etc/pki/libvirt/private"]) == ("755", "711", "750")
+    assert now["etc/pki/libvirt/private/serverkey.pem"] == "600"
+    assert now["etc/pki/libvirt/servercert.pem"] == "644"
 
 
 def test_a_person_gets_what_libvirts_clients_look_for_at_home(place: Path) -> None:
