@@ -103,9 +103,10 @@ def installed(name: str, machine: Machine) -> None:
     settings = f'host_uuid = "{UUIDS[name]}"\nlisten_tls = 0\nauth_tcp = "none"\n'
     conf.write_text(f"{conf.read_text()}\n{settings}")
     machine.script(
-        # The agent would start libvirtd again before it has the socket.
-        "systemctl stop virt-preflight-agent libvirtd.service\n"
-        "systemctl start libvirtd-tcp.socket\n"
+        # Whoever asks meanwhile would start libvirtd again before it has the socket: nobody can.
+        "systemctl stop virt-preflight-agent libvirtd.socket libvirtd-ro.socket"
+        " libvirtd-admin.socket libvirtd.service\n"
+        "systemctl start libvirtd-tcp.socket libvirtd.socket\n"
         "systemctl start libvirtd.service\n"
         "virsh -q pool-define-as images dir --target /var/lib/libvirt/images\n"
         "virsh -q pool-start images\n"
