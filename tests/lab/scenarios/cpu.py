@@ -120,7 +120,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     migrates(
         "cpu-forbidden-noise",
-        guest=guest(cpu=custom("Nehalem", "forbid avx512f", check="partial")),
+        guest=guest(cpu=custom("Nehalem", "forbid 3dnow", check="partial")),
         needs=("kvm",),
     ),
     fails(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from virt_preflight.agent.asks.compare import compare_cpu
-from virt_preflight.agent.asks.native import write_out
+from virt_preflight.agent.asks.emulators import not_run
+from virt_preflight.agent.asks.native import ASK, write_out
 from virt_preflight.agent.asks.rehearsal import impossible
 from virt_preflight.agent.asks.trial import ASK as TRIAL
 from virt_preflight.agent.asks.trial import trial
@@ -34,6 +35,9 @@ def at_destination(
     """
     if depth is Depth.FACTS:
         return None
+    if why := not_run(question):
+        kept_back = Hearing(ask=ASK, depth=Depth.LIBVIRT, doubt=why)
+        return Hearings(heard=(kept_back, rehearsed) if rehearsed else (kept_back,))
     source = question.store.for_guests
     heard: list[Hearing | None] = [compare_cpu(question, domain), write_out(source, domain)]
     if depth is Depth.REHEARSAL:

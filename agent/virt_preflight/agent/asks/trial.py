@@ -15,6 +15,7 @@ from uuid import uuid4
 from virt_preflight.agent.asks.belongings import HEARD, HELD, Setting, files_of
 from virt_preflight.agent.asks.cookie import cookie_of, cookie_without
 from virt_preflight.agent.asks.decided import decided
+from virt_preflight.agent.asks.emulators import not_run
 from virt_preflight.agent.asks.flags import Migrate, flags_of
 from virt_preflight.agent.asks.readback import lost
 from virt_preflight.agent.asks.refusals import said_of
@@ -28,7 +29,6 @@ from virt_preflight.agent.families.daemon import QemuUser
 from virt_preflight.agent.families.devices import HostSecurity
 from virt_preflight.agent.families.disks import GuestDisks, SeenDisks, backing_by_path
 from virt_preflight.agent.families.disks.guest import copied
-from virt_preflight.agent.families.machine import SeenEmulator
 from virt_preflight.agent.families.nics import NicPlugs
 from virt_preflight.agent.families.nics.host import Plug
 from virt_preflight.agent.hearing import Hearing, Said
@@ -73,11 +73,8 @@ def trial(question: Question, domain: Domain, stage: Stage | None) -> Hearing:
         return _impossible("a recording prepares nothing")
     if options.offline:
         return _impossible("an offline migration starts nothing")
-    emulator = question.value(SeenEmulator)
-    if isinstance(emulator, Unknown):
-        return _doubt(f"whether the emulator may be run: {emulator.why}")
-    if emulator is not None and emulator.unsafe:
-        return _doubt(f"{emulator.path} is not run: {emulator.unsafe}")
+    if why := not_run(question):
+        return _doubt(why)
     try:
         setting = _setting(question, domain, options)
         standin = standin_for(
