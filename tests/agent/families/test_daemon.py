@@ -14,7 +14,7 @@ from virt_preflight.agent.families.daemon import (
 )
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
-from virt_preflight.agent.sources import Absent, Refused, Unreadable, User
+from virt_preflight.agent.sources import Absent, Refused, Unreached, Unreadable, User
 
 CONF = """\
 # user = "nobody"
@@ -63,7 +63,7 @@ def test_who_runs_qemu_is_told_by_libvirts_own_label() -> None:
 
 
 def test_a_daemon_that_refuses_the_connection_is_down() -> None:
-    for error in (Refused("connection refused"), Absent("no socket")):
+    for error in (Refused("no"), Absent("no socket"), Unreached("connection refused")):
         (problem,) = not_answering(daemon_answer(FakeSource(answers={("hostname",): error})))
         assert isinstance(problem, Problem)
         assert problem.found == str(error)

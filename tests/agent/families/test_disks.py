@@ -64,6 +64,7 @@ from virt_preflight.agent.sources import (
     FileStat,
     Refused,
     SourceError,
+    Unreached,
     Unreadable,
     User,
     Want,
@@ -678,6 +679,13 @@ def test_a_volume_has_to_be_known_to_its_pool() -> None:
     seen = look(wanted, host(answers={("volume", "images", "v"): Absent("no storage vol")}))
     assert one(no_volume(wanted, pooled(wanted, pools()), seen, STAYS)).found == "no such volume"
     assert not list(missing(wanted, seen, STAYS))
+
+
+def test_a_volume_is_not_called_absent_where_no_libvirtd_is_there_to_ask() -> None:
+    wanted = guest(VOLUME)
+    seen = look(wanted, host(answers={("volume", "images", "v"): Unreached("nobody is there")}))
+    left = open_question(no_volume(wanted, pooled(wanted, pools()), seen, STAYS))
+    assert left.why == "nobody is there"
 
 
 def test_a_volume_that_its_pool_knows_is_an_image_like_others() -> None:

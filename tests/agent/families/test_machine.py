@@ -32,7 +32,15 @@ from virt_preflight.agent.families.machine import (
     type_unsupported,
     virt_type_unsupported,
 )
-from virt_preflight.agent.sources import FileStat, Refused, SourceError, Unreadable, User, Want
+from virt_preflight.agent.sources import (
+    FileStat,
+    Refused,
+    SourceError,
+    Unreached,
+    Unreadable,
+    User,
+    Want,
+)
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 GUEST = GuestMachine(emulator=QEMU, architecture="x86_64", machine="pc-q35-7.2", virt_type="kvm")
@@ -98,6 +106,11 @@ def host(answer: str | SourceError = DOCUMENT, **stats: FileStat) -> FakeSource:
         for name, found in stats.items()
     }
     return FakeSource(stats={**there, **changed}, answers={QUESTION: answer})
+
+
+def test_a_libvirtd_that_is_not_there_is_no_word_on_the_emulator() -> None:
+    with pytest.raises(Unreached):
+        machine_answer(host(Unreached("libvirtd cannot be reached: connection refused")), GUEST)
 
 
 def refused(words: str) -> MachineAnswer:

@@ -8,6 +8,7 @@ from virt_preflight.agent.sources import (
     Absent,
     FileStat,
     Refused,
+    Unreached,
     Unreadable,
     User,
     Want,
@@ -35,7 +36,10 @@ def recorded() -> Recording:
             mays={("/img", Want.READ, "qemu"): True},
             users={"qemu": QEMU},
             reaches={("nas", 10809): Refused("connection refused")},
-            answers={("domain-capabilities", "", "x86_64", "q35", "kvm"): "<domainCapabilities/>"},
+            answers={
+                ("domain-capabilities", "", "x86_64", "q35", "kvm"): "<domainCapabilities/>",
+                ("hostname",): Unreached("connection refused"),
+            },
         )
     )
     recorder.text("/proc/meminfo")
@@ -48,6 +52,7 @@ def recorded() -> Recording:
         lambda: recorder.text("/etc/shadow"),
         lambda: recorder.stat("/nowhere"),
         lambda: recorder.reach("nas", 10809),
+        lambda: recorder.libvirt("hostname"),
     ):
         with pytest.raises((Absent, Refused, Unreadable)):
             unanswered()
@@ -75,6 +80,8 @@ def test_a_recording_answers_as_its_host_did(tmp_path: Path) -> None:
         host.stat("/nowhere")
     with pytest.raises(Refused, match="connection refused"):
         host.reach("nas", 10809)
+    with pytest.raises(Unreached, match="connection refused"):
+        host.libvirt("hostname")
 
 
 def test_what_was_not_asked_is_not_made_up(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +12,7 @@ pytest.importorskip("libvirt", reason="no libvirt binding on this machine")
 import libvirt
 
 from tests.agent.sources.test_rehearsing import Said
-from virt_preflight.agent.sources import LibvirtRefused
+from virt_preflight.agent.sources import LibvirtRefused, Refused, Unreached
 from virt_preflight.agent.sources.live import libvirtd, stage
 
 DENIED = libvirt.VIR_ERR_ACCESS_DENIED
@@ -90,3 +91,12 @@ def test_a_trial_without_rights_names_them_and_is_no_word_on_the_guest() -> None
     answer = stage._answer(Connection([]), Said("access denied: 'QEMU' denied access", DENIED))
     assert not isinstance(answer, LibvirtRefused)
     assert "the agent needs the rights org.libvirt.api.domain.start" in str(answer)
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ECONNREFUSED])
+def test_a_libvirtd_that_is_not_there_is_sure_and_says_no_to_nothing(number: int) -> None:
+    error = Said("Failed to connect socket", libvirt.VIR_ERR_SYSTEM_ERROR)
+    error.err = (*error.err[:7], number, 0)
+    told = libvirtd.unreached(error)
+    assert isinstance(told, Unreached)
+    assert not isinstance(told, Refused)

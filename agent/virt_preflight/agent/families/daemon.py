@@ -11,7 +11,7 @@ from virt_preflight.agent.fact import Pace, have
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.report import Phase, Severity, Side
-from virt_preflight.agent.sources import Absent, Refused, Source, Unreadable, User
+from virt_preflight.agent.sources import Absent, Refused, Source, Unreached, Unreadable, User
 from virt_preflight.agent.xml import parse
 
 QEMU_CONF = "/etc/libvirt/qemu.conf"
@@ -93,7 +93,7 @@ def daemon_answer(source: Source) -> DaemonAnswer:
     """A question that every libvirtd answers at once."""
     try:
         source.libvirt("hostname")
-    except (Absent, Refused) as error:
+    except (Absent, Refused, Unreached) as error:
         return DaemonAnswer(down=str(error))
     except Unreadable as error:
         return DaemonAnswer(unclear=str(error))

@@ -41,6 +41,10 @@ class Unreadable(SourceError):
     """No answer: no right to ask, no answer in time, broken. Nothing follows from it."""
 
 
+class Unreached(Unreadable):
+    """It is sure that no libvirtd is there to ask. Of what was asked nothing follows from it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
     """Whom QEMU runs as."""
@@ -146,7 +150,10 @@ class Source(Protocol):
         """
 
     def libvirt(self, question: str, *arguments: str) -> str:
-        """One of QUESTIONS. Refused with libvirt's words, Unreadable when it does not answer."""
+        """One of QUESTIONS. Refused with libvirt's words, Unreadable when it does not answer.
+
+        Unreached when it is sure that nobody would.
+        """
 
 
 # What libvirt can be asked, and the form of its answer. A question that libvirt answers with a no

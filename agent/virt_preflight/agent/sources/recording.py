@@ -20,6 +20,7 @@ from virt_preflight.agent.sources import (
     Refused,
     Source,
     SourceError,
+    Unreached,
     Unreadable,
     User,
     Want,
@@ -48,7 +49,7 @@ FORM_BY_VERB: Mapping[str, Any] = {
     "libvirt": str,
 }
 ERRORS: Mapping[str, type[SourceError]] = {
-    kind.__name__: kind for kind in (Absent, Refused, Unreadable)
+    kind.__name__: kind for kind in (Absent, Refused, Unreadable, Unreached)
 }
 
 Asked = tuple[str, ...]

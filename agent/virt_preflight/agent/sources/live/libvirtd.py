@@ -21,6 +21,7 @@ from virt_preflight.agent.sources import (
     LibvirtRefused,
     Refused,
     SourceError,
+    Unreached,
     Unreadable,
 )
 from virt_preflight.agent.sources.live import entrypoints
@@ -170,7 +171,7 @@ class Line:
         return self._generation
 
     def open(self) -> Any:
-        """The connection. Raises Refused, Unreadable."""
+        """The connection. Raises Unreadable."""
         with self._guard:
             if self._connection is None:
                 run_event_loop()
@@ -345,7 +346,7 @@ def unreached(error: libvirt.libvirtError) -> SourceError:
     """No socket, or nobody behind it, is sure; no right to connect is not."""
     sentence = f"libvirtd cannot be reached: {words(error)}"
     if error.get_int1() in (errno.ENOENT, errno.ECONNREFUSED):
-        return Refused(sentence)
+        return Unreached(sentence)
     if error.get_error_code() == libvirt.VIR_ERR_ACCESS_DENIED:
         return Unreadable(f"the agent needs the right {CONNECTED}: {sentence}")
     if error.get_int1() == errno.EACCES or error.get_error_code() in UNWELCOME:

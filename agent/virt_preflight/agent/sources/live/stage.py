@@ -19,7 +19,7 @@ from typing import Any
 
 import libvirt
 
-from virt_preflight.agent.sources import Impossible, SourceError, Unreadable
+from virt_preflight.agent.sources import Impossible, SourceError, Unreached, Unreadable
 from virt_preflight.agent.sources.live import entrypoints, notes
 from virt_preflight.agent.sources.live.clearing import (
     Owners,
@@ -261,6 +261,9 @@ def _noted(act: Act) -> Iterator[None]:
         told = {"uuid": act.uuid, "files": act.files, "owners": owners}
         os.write(opened, json.dumps(told).encode())
         yield
+    except Unreached:
+        _cross_out(note, act, owners)  # nobody was asked for anything
+        raise
     except Unreadable:
         # libvirtd may go on without us: its files are cleared when it is seen to be done.
         raise
