@@ -57,7 +57,7 @@ def complaint(capsys: pytest.CaptureFixture[str], code: Exit, *arguments: str) -
         (["check", "db1", "--timeout", "1e99"], "1e99 is not a number of seconds"),
         (["check", "db1", "-o", "xml"], "'xml' is not one of 'table', 'wide'"),
         (["check", "db1", "--server", "x:y:1"], "--server x:y:1: wanted HOST"),
-        (["check", "db1", "--server", "x", "--fleet", "f"], "--fleet and --server exclude"),
+        (["check", "db1", "--server", "x", "--hosts", "h"], "--hosts and --server exclude"),
         (
             ["check", "db1", "--allow", "bees"],
             "'--allow': nothing is called bees, only hooks, open-",

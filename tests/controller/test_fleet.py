@@ -5,6 +5,7 @@ import pytest
 
 from virt_preflight.controller import fleet
 from virt_preflight.controller.fleet import (
+    Fleet,
     FleetHost,
     Uris,
     from_names,
@@ -239,7 +240,11 @@ def test_a_file_that_names_certificates_and_no_host_leaves_the_hosts_to_a_contro
     environ = {"VIRT_PREFLIGHT_FLEET": str(file)}
     file.write_text("[tls]\nca = '/a'\n")
     assert not fleet.is_known(environ)
-    assert fleet.trust(environ) == fleet.Trust(tls=ClientTls(ca="/a"))
+    assert fleet.trust(None, environ) == fleet.Trust(tls=ClientTls(ca="/a"))
+    assert fleet.trust(str(file), {}) == fleet.trust(None, environ)
+    assert fleet.read(file, hosts_may_come=True) == Fleet(hosts=(), tls=ClientTls(ca="/a"))
+    with pytest.raises(CannotRunError, match="no host is listed"):
+        fleet.read(file)
     file.write_text("[[host]]\nname = 'h1'\n")
     assert fleet.is_known(environ)
-    assert fleet.trust(environ) == fleet.Trust()
+    assert fleet.trust(None, environ) == fleet.Trust()

@@ -23,7 +23,7 @@ from tests.controller.fakes import FakeAgent, running
 from tests.controller.samples import destination, source
 from tests.controller.test_commands import DESCRIBED
 from tests.replayed import RECORDINGS
-from tests.service.controllers import controller, program, until
+from tests.service.controllers import PROGRAM, controller, program, until
 from tests.service.relay import relayed
 from virt_preflight.controller.answers import Heard, Silent
 from virt_preflight.controller.client import Controller
@@ -548,6 +548,23 @@ def _line(service: subprocess.Popen[str], part: str) -> str:
     """The next line of its log that says so."""
     assert service.stderr is not None
     return next(line for line in service.stderr if part in line)
+
+
+def test_a_fleet_file_without_a_host_is_taken_where_hosts_may_announce_themselves(
+    tmp_path: Path,
+) -> None:
+    fleet, config, listen = tmp_path / "fleet.toml", tmp_path / "c.toml", f"unix:{tmp_path}/c"
+    fleet.write_text('[uris]\nconnect = "qemu+ssh://root@{host}/system"\n')
+    with program("--fleet", str(fleet), listen=listen) as service:
+        assert listed(listen) == {}
+        fleet.write_text('[uris]\nconnect = "qemu:///system"\n')
+        service.send_signal(signal.SIGHUP)
+        assert "uris.connect: has no {host}" in _line(service, "the fleet stays")
+    config.write_text('[announced]\nhosts = "refuse"\n')
+    alone = [str(PROGRAM), "serve", "--config", str(config), "--fleet", str(fleet)]
+    fleet.write_text("[defaults]\nin_flight = 2\n")
+    refused = subprocess.run(alone, capture_output=True, text=True, check=False, timeout=60)
+    assert (refused.returncode, "no host is listed" in refused.stderr) == (1, True)
 
 
 def test_without_a_fleet_file_it_starts_where_hosts_may_announce_themselves(

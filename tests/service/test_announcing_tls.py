@@ -89,6 +89,20 @@ def test_an_agent_with_a_certificate_is_announced_and_asked_by_tls(tmp_path: Pat
         assert started.wait(10) == 0
 
 
+def test_an_agent_says_by_which_name_it_wanted_the_controller(tmp_path: Path) -> None:
+    ca, listen = trustme.CA(), f"127.0.0.1:{free_port()}"
+    own = tls_of(issue(tmp_path / "ctl", ca, "ctl"))
+    keys = issue(tmp_path / "h1", ca, "h1")
+    asking = f'ca = "{keys.ca}"\nclient_cert = "{keys.cert}"\nclient_key = "{keys.key}"\n'
+    served = f'cert = "{keys.cert}"\nkey = "{keys.key}"\nloopback = true\n'
+    with (
+        controller(NOBODY, listen=listen, tls=own) as address,
+        agent(tmp_path, f"127.0.0.1:{free_port()}", f'"{address}"', f"[tls]\n{asking}{served}"),
+    ):
+        said = f"not announced to {address}: its certificate is for another name than 127.0.0.1"
+        until(lambda: said in (tmp_path / "agent.log").read_text(), within_s=40)
+
+
 def test_what_comes_after_the_first_message_needs_no_name(tmp_path: Path) -> None:
     ca, listen = trustme.CA(), f"127.0.0.1:{free_port()}"
     own = tls_of(issue(tmp_path / "ctl", ca, "ctl", "127.0.0.1"))

@@ -624,11 +624,39 @@ def test_what_is_wrong_is_told_in_the_same_words(
     assert told[0][1].err
 
 
+def test_of_a_fleet_file_a_command_that_asks_a_controller_takes_the_certificates_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "fleet.toml"
+    words = ["hosts", "-o", "name", "--fleet", str(file)]
+    with running(described("h1")) as fleet, controller(fleet.hosts) as address:
+        file.write_text("[[host]]\nname = 'h9'\n")
+        assert cli.run([*words, "--server", address]) == 0
+        assert capsys.readouterr().out == "h1\n"
+        file.write_text("[tls]\nca = '/nowhere/ca.pem'\nclient_cert = '/nowhere/c.pem'\n")
+        assert cli.run([*words, "--server", "192.0.2.1"]) == 1
+        assert "not asked: /nowhere/ca.pem: no such file" in capsys.readouterr().err
+
+
 def test_a_controller_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["check", "db1", "--server", "unix:/nowhere"]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("virt-preflight: controller at unix:/nowhere: unavailable: ")
-    assert said.count("\n") == 1
+    assert capsys.readouterr().err == (
+        "virt-preflight: controller at unix:/nowhere: unavailable: no such socket. Start"
+        " virt-preflight-controller there, or check that it listens at unix:/nowhere.\n"
+    )
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        assert cli.run(["hosts", "--server", address]) == 1
+    assert capsys.readouterr().err == (
+        f"virt-preflight: controller at {address}: unavailable: connection refused. Start"
+        f" virt-preflight-controller there, or check that it listens at {address}.\n"
+    )
+    assert cli.run(["hosts", "--server", "no-such-host.invalid"]) == 1
+    assert capsys.readouterr().err == (
+        "virt-preflight: controller at no-such-host.invalid:50552: unavailable: name does not"
+        " resolve. Name it by an address: --server ADDRESS.\n"
+    )
 
 
 def test_a_fleet_file_goes_before_a_controller_of_the_environment(

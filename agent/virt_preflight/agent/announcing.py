@@ -15,6 +15,7 @@ from importlib.metadata import version
 import grpc
 
 from virt_preflight.agent.announcement import Announcement
+from virt_preflight.treaty.addresses import host_of
 from virt_preflight.treaty.certificates import BadCertificateError
 from virt_preflight.treaty.identities import Handshakes
 from virt_preflight.treaty.rebuffs import rebuff
@@ -123,7 +124,7 @@ class _Teller:
         except TimeoutError:
             return f"no answer within {ANSWERED_WITHIN_S:g} s"
         except grpc.aio.AioRpcError as error:
-            return _why(error, secret=credentials is not None)
+            return _why(self._controller, error, secret=credentials is not None)
         except asyncio.InvalidStateError:  # it ended while we were about to write
             return "it ended the stream"
 
@@ -145,13 +146,14 @@ def _seconds(answer: fleet_pb2.AnnounceResponse) -> float:
     return min(max(asked_for, least), most)
 
 
-def _why(error: grpc.aio.AioRpcError, *, secret: bool) -> str:
+def _why(controller: str, error: grpc.aio.AioRpcError, *, secret: bool) -> str:
     """In one line; a controller is a stranger until proven otherwise."""
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return "no controller answers there, or one that takes no announcements"
-    unavailable = error.code() is grpc.StatusCode.UNAVAILABLE
-    if unavailable and (told := rebuff(error.details() or "", secret=secret)) is not None:
-        return told.why
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        told = rebuff(error.details() or "", host_of(controller), secret=secret)
+        if told is not None:
+            return told.why
     said = (error.details() or error.code().name.lower()).rpartition(NOT_CONNECTED)[2]
     plain = "".join(one if one.isprintable() else " " for one in said)
     return " ".join(plain.split())[:WORDS_AT_MOST]

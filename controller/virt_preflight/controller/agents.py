@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from virt_preflight.controller.answers import Attended, Heard, Objection, Refused, Silent, Unreached
 from virt_preflight.controller.fleet import FleetHost
 from virt_preflight.controller.printable import one_line
+from virt_preflight.controller.unreached import AGENT, unreached
 from virt_preflight.controller.wire import Call, WrongAnswerError
 from virt_preflight.treaty import request_id
 from virt_preflight.treaty.certificates import BadCertificateError
@@ -48,26 +49,8 @@ CHANNEL = (
 ON_ITS_WAY = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 
 # What to do where an agent was not reached.
-START = "Start virt-preflight-agent on {name}, or check that it listens at {address}."
-REACH = "See whether {name} is up and {address} can be reached from here."
-RESOLVE = "Give {name} an address: in the fleet file, or as --hosts {name}=ADDRESS."
 ROLE = "Name our certificate in [roles] of agent.toml on {name}."
 MENDED = "Give certificates in [tls] of the fleet file, or put them where libvirt has them."
-# Parts of gRPC's UNAVAILABLE texts (seen with 1.81), what they mean to an operator, and what next.
-UNREACHED = (
-    ("Too many open files", "we have no open file left: raise the limit (ulimit -n)", ""),
-    ("Connection refused", "connection refused", START),
-    ("errors resolving", "name does not resolve", RESOLVE),
-    ("DNS resolution failed", "name does not resolve", RESOLVE),
-    ("No such file or directory", "no such socket", START),
-    ("Permission denied", "permission to the socket denied", "Ask as a user that may use it."),
-    ("No route to host", "no route to the host", REACH),
-    ("Network is unreachable", "network is unreachable", REACH),
-    ("Failed parsing HTTP/2", "no agent listens there: the port speaks something else", START),
-    ("before receiving SETTINGS", "who listens there does not answer", REACH),
-    ("Connection reset", "connection reset", REACH),
-    ("Socket closed", "connection lost", REACH),
-)
 # Where the agent itself says that it is its libvirtd that does not answer.
 LIBVIRTD = "See why libvirtd does not answer on {name} (systemctl status libvirtd virtqemud)."
 
@@ -309,14 +292,14 @@ def _unreached(host: FleetHost, details: str, *, secret: bool) -> Unreached:
     own_words = f"unavailable: {one_line(details)}"
     if "libvirtd" in details:
         # The agent was reached: whom it could not reach it says itself, in words like gRPC's.
-        why, step = own_words, LIBVIRTD
-    elif (rebuffed := rebuff(details, secret=secret)) is not None:
-        why, step = rebuffed.why, rebuffed.next_step.replace("{who}", "the agent on {name}")
+        why, step = own_words, LIBVIRTD.format(name=host.name)
+    elif (rebuffed := rebuff(details, host.name, secret=secret)) is not None:
+        why = rebuffed.why
+        step = rebuffed.next_step.format(who=f"the agent on {host.name}")
     else:
-        known = ((meaning, step) for part, meaning, step in UNREACHED if part in details)
-        why, step = next(known, (own_words, ""))
-    next_step = step.format(name=host.name, address=host.address)
-    return Unreached(host=host.name, why=why, next_step=next_step)
+        known = unreached(details, AGENT, host.name, host.address)
+        why, step = known or (own_words, "")
+    return Unreached(host=host.name, why=why, next_step=step)
 
 
 def _upgrade(host: FleetHost) -> str:

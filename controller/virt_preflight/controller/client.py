@@ -42,7 +42,9 @@ from virt_preflight.controller.trouble import (
     NothingToAskError,
     RefusedByHostsError,
 )
+from virt_preflight.controller.unreached import CONTROLLER, unreached
 from virt_preflight.treaty import request_id
+from virt_preflight.treaty.addresses import host_of
 from virt_preflight.treaty.certificates import BadCertificateError
 from virt_preflight.treaty.identities import Handshakes
 from virt_preflight.treaty.rebuffs import rebuff
@@ -262,7 +264,7 @@ class Controller:
 
     @property
     def _called(self) -> str:
-        return f"controller at {self._address}"
+        return _called(self._address)
 
     @contextmanager
     def _asking(self) -> Iterator[tuple[Stub, Metadata]]:
@@ -273,7 +275,7 @@ class Controller:
             yield Stub(line.channel), ((request_id.KEY, about),)
         except grpc.RpcError as error:
             secret = line.credentials is not None
-            raise _trouble(self._called, error, about, secret=secret) from error
+            raise _trouble(self._address, error, about, secret=secret) from error
         finally:
             with self._lock:
                 line.calls -= 1
@@ -303,8 +305,13 @@ def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.
     return grpc.secure_channel(address, credentials, options=CHANNEL)
 
 
-def _trouble(called: str, error: Any, about: str, *, secret: bool) -> Exception:
+def _called(address: str) -> str:
+    return f"controller at {address}"
+
+
+def _trouble(address: str, error: Any, about: str, *, secret: bool) -> Exception:
     """What a status means, in the words that the same trouble has without a service."""
+    called = _called(address)
     reason, fields = _details(error)
     message = error.details() or ""
     if reason == "MISUSED" and fields:
@@ -320,9 +327,15 @@ def _trouble(called: str, error: Any, about: str, *, secret: bool) -> Exception:
             return ServiceError(f"{called}: no answer in time")
         case grpc.StatusCode.UNIMPLEMENTED:
             return ServiceError(f"{called}: is none, or one of another version")
-        case grpc.StatusCode.UNAVAILABLE if told := rebuff(message, secret=secret):
+        case grpc.StatusCode.UNAVAILABLE if told := rebuff(
+            message, host_of(address), secret=secret
+        ):
             step = told.next_step.format(who="the controller")
             return ServiceError(f"{called}: {told.why}. {step}")
+        case grpc.StatusCode.UNAVAILABLE if known := unreached(
+            message, CONTROLLER, host_of(address), address
+        ):
+            return ServiceError(f"{called}: unavailable: {'. '.join(filter(None, known))}")
         case grpc.StatusCode.UNKNOWN | grpc.StatusCode.INTERNAL as code:
             why = f"{code.name.lower()}: {one_line(message)}"
             return ServiceError(f"{called}: {why} (its log says more: request {about})")

@@ -122,13 +122,13 @@ def serve(words: ServeWords, which: FleetWords) -> int:
         )
         return Exit.OK
     hosts_may_come = settings.announced.hosts == "allow"
-    if which.fleet is None and hosts_may_come and not fleet.is_known(os.environ):
+    if which.fleet is None and hosts_may_come and fleet.find(os.environ) is None:
         asyncio.run(service.until_stopped(_armed(fleet.Fleet(hosts=()), settings), settings))
         return Exit.OK
     path = fleet.locate(which.fleet, os.environ, "--hosts or --fleet")
 
     def read() -> fleet.Fleet:
-        return _armed(fleet.read(path), settings)
+        return _armed(fleet.read(path, hosts_may_come=hosts_may_come), settings)
 
     asyncio.run(service.until_stopped(read(), settings, read))
     return Exit.OK
@@ -206,16 +206,16 @@ def _spoken_file(file_name: str) -> str:
 def _respondent(which: FleetWords) -> Respondent:
     """The hosts or the controller that the user names, else those that files and variables name."""
     given = [name for name in ("hosts", "fleet", "server") if getattr(which, name) is not None]
-    if len(given) > 1:
+    # Of a fleet file a controller's clients take the certificates.
+    if len(given) > 1 and given != ["fleet", "server"]:
         raise MisusedError(f"{' and '.join(f'--{name}' for name in given)} exclude each other")
     server = which.server
     elsewhere = os.environ.get(SERVER_VARIABLE)
     if server is None and not given and elsewhere and not fleet.is_known(os.environ):
         server = elsewhere
     if server is not None:
-        return Service(
-            address=address_of(server), timeout_s=which.timeout_s, trust=fleet.trust(os.environ)
-        )
+        trust = fleet.trust(which.fleet, os.environ)
+        return Service(address=address_of(server), timeout_s=which.timeout_s, trust=trust)
     known = _fleet(which, "--hosts, --fleet or --server")
     return Agents(fleet=known, timeout_s=which.timeout_s)
 

@@ -101,7 +101,7 @@ def locate(given: str | None, environ: Mapping[str, str], ways: str = "--hosts o
     """The fleet file to read: the one named, else the first that is there."""
     if given is not None:
         return Path(given)
-    if (found := _found(environ)) is not None:
+    if (found := find(environ)) is not None:
         return found
     looked_at = ", ".join((f"${FLEET_VARIABLE} (not set)", *map(str, _places(environ))))
     raise CannotRunError(f"no fleet: give {ways}; looked at {looked_at}")
@@ -109,7 +109,7 @@ def locate(given: str | None, environ: Mapping[str, str], ways: str = "--hosts o
 
 def is_known(environ: Mapping[str, str]) -> bool:
     """Whether there is a fleet file without anybody naming one, and hosts are its matter."""
-    found = _found(environ)
+    found = find(environ)
     if found is None:
         return False
     try:
@@ -118,16 +118,17 @@ def is_known(environ: Mapping[str, str]) -> bool:
         return True  # reading it again will say what is wrong, rather than passing it over
 
 
-def trust(environ: Mapping[str, str]) -> Trust:
-    """As the fleet file has it that is there; without one, libvirt's own certificates."""
-    found = _found(environ)
+def trust(given: str | None, environ: Mapping[str, str]) -> Trust:
+    """As the fleet file has it that is named or there; without one, libvirt's own certificates."""
+    found = find(environ) if given is None else Path(given)
     if found is None:
         return Trust()
     file = _read(found)
     return Trust(tls=file.tls, insecure=file.insecure)
 
 
-def _found(environ: Mapping[str, str]) -> Path | None:
+def find(environ: Mapping[str, str]) -> Path | None:
+    """The fleet file that is there without anybody naming one."""
     if environ.get(FLEET_VARIABLE):
         return Path(environ[FLEET_VARIABLE])
     return next(filter(_is_there, _places(environ)), None)
@@ -139,10 +140,14 @@ def _places(environ: Mapping[str, str]) -> list[Path]:
     return [*(home / ".config/virt-preflight/fleet.toml" for home in homes), SYSTEM_FLEET]
 
 
-def read(path: Path) -> Fleet:
-    """The fleet in a file. Whatever is wrong with it is told with the file and the key."""
+def read(path: Path, *, hosts_may_come: bool = False) -> Fleet:
+    """The fleet in a file. Whatever is wrong with it is told with the file and the key.
+
+    `hosts_may_come`: without a host it is one whose hosts announce themselves.
+    """
+    file = _read(path)
     try:
-        return _fleet(_read(path))
+        return _fleet(file) if hosts_may_come else _peopled(file)
     except ValueError as error:
         raise CannotRunError(f"{path}: {error}") from error
 
@@ -165,12 +170,16 @@ def _read(path: Path) -> _File:
 
 def parse(content: bytes) -> Fleet:
     """The fleet in the text of a file; ValueError says what is wrong and at which key."""
-    return _fleet(_decoded(content))
+    return _peopled(_decoded(content))
+
+
+def _peopled(file: _File) -> Fleet:
+    if not file.host:
+        raise ValueError("host: no host is listed; write one [[host]] with a name for each")
+    return _fleet(file)
 
 
 def _fleet(file: _File) -> Fleet:
-    if not file.host:
-        raise ValueError("host: no host is listed; write one [[host]] with a name for each")
     hosts = tuple(_host_at(index, host, file) for index, host in enumerate(file.host))
     _refuse_twins(hosts)
     return Fleet(

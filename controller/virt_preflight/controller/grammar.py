@@ -110,7 +110,8 @@ def fleet_options(command: Command) -> Command:
             "--server",
             type=word,
             metavar="ADDRESS",
-            help="Let the controller there ask them: HOST[:PORT] or unix:/path.",
+            help="Let the controller there ask its hosts: HOST[:PORT] or unix:/path."
+            " Of a fleet file then only [tls] and insecure count.",
         ),
         click.option(
             "--timeout",

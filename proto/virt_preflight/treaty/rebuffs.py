@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuff:
-    """Why it came to nothing; `{who}` in the next step is whoever was spoken to."""
+    """Why it came to nothing; `{who}` in the next step is whoever was spoken to.
+
+    `{name}` in the reason is the name that its certificate should have had.
+    """
 
     why: str
     next_step: str
@@ -29,7 +32,7 @@ BY_PART = (
     (
         "Hostname Verification Check failed",
         Rebuff(
-            why="its certificate is for another name",
+            why="its certificate is for another name than {name}",
             next_step="Call it as its certificate does, or give {who} one of the name you use.",
         ),
     ),
@@ -46,7 +49,8 @@ OTHER = Rebuff(why="the TLS handshake failed", next_step="See what listens where
 CLOSED = re.compile(r"failed to connect.*(Socket closed|Connection reset)", re.DOTALL)
 CLOSED_ON_PLAIN = Rebuff(
     why="it closed the connection at once: it may want TLS, and was spoken to without",
-    next_step="Name our certificates in [tls] of the fleet file, or put them where libvirt does.",
+    next_step="Name our certificates in [tls] of the fleet file (--fleet; on loopback with"
+    " loopback = true), or put them where libvirt does.",
 )
 CLOSED_ON_TLS = Rebuff(
     why="it closed the connection after the handshake: it may not take our certificate",
@@ -54,11 +58,14 @@ CLOSED_ON_TLS = Rebuff(
 )
 
 
-def rebuff(details: str, *, secret: bool) -> Rebuff | None:
-    """What the details of UNAVAILABLE say about TLS, if they do; `secret`: we spoke by TLS."""
+def rebuff(details: str, name: str, *, secret: bool) -> Rebuff | None:
+    """What the details of UNAVAILABLE say about TLS, if they do; `secret`: we spoke by TLS.
+
+    Which names the certificate has gRPC does not tell.
+    """
     if CLOSED.search(details):
         return CLOSED_ON_TLS if secret else CLOSED_ON_PLAIN
     for part, known in BY_PART:
         if part in details:
-            return known
+            return replace(known, why=known.why.replace("{name}", name))
     return OTHER if "handshake failed" in details else None
