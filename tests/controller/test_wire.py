@@ -230,6 +230,12 @@ def test_a_host_s_versions_are_read_as_people_write_them() -> None:
     assert host.facts_age_ms == 0
 
 
+def test_no_count_of_guests_is_not_a_count_of_none() -> None:
+    said = agent_pb2.DescribeHostResponse(domains_running_unknown=True)
+    assert wire.describe_host().read(said.SerializeToString()).domains_running is None
+    assert wire.describe_host().read(b"").domains_running == 0
+
+
 def test_a_version_that_could_not_be_learned_is_not_0_0_0() -> None:
     assert wire.describe_host().read(b"").libvirt == ""
 

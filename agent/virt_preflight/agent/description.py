@@ -33,7 +33,7 @@ class HostDescription:
     libvirt_version: int
     qemu_version: int
     capacity: Capacity | None
-    domains_running: int
+    domains_running: int | None
     facts_age_s: float
     class_digest: str
     # As libvirt names it; empty when it was not told.
@@ -71,7 +71,7 @@ def describe(store: FactStore, *, host: str, policy: Policy) -> HostDescription:
         capacity=capacity_of(question.value),
         domains_running=sum(one.active for one in tenants.tenants)
         if isinstance(tenants, HostTenants)
-        else 0,
+        else None,
         facts_age_s=max((held.age_s for held in known.values()), default=0.0),
         class_digest=class_digest(known),
         architecture=_architecture(store),

@@ -162,7 +162,8 @@ class HostDescription:
     architecture: str
     cpus_online: int
     capacity: Capacity | None
-    domains_running: int
+    # None: it could not learn that.
+    domains_running: int | None
     facts_age_ms: int
     class_digest: str
     unlearned: tuple[tuple[str, str], ...]

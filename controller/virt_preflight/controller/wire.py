@@ -402,7 +402,7 @@ def description_of(host: agent_pb2.DescribeHostResponse) -> HostDescription:
         architecture=host.architecture,
         cpus_online=host.cpus_online,
         capacity=capacity_of(host.capacity) if host.HasField("capacity") else None,
-        domains_running=host.domains_running,
+        domains_running=None if host.domains_running_unknown else host.domains_running,
         facts_age_ms=milliseconds(host.facts_age),
         class_digest=host.class_digest,
         unlearned=_pairs(host.unlearned),

@@ -515,12 +515,15 @@ class DescribeHostResponse(_message.Message):
     ARCHITECTURE_FIELD_NUMBER: _builtins.int
     CPUS_ONLINE_FIELD_NUMBER: _builtins.int
     CERTIFICATE_ENDS_FIELD_NUMBER: _builtins.int
+    DOMAINS_RUNNING_UNKNOWN_FIELD_NUMBER: _builtins.int
     domains_running: _builtins.int
     class_digest: _builtins.str
     """Digest over the facts that stay until a reboot or an upgrade: equal digests, like hosts."""
     agent_version: _builtins.str
     architecture: _builtins.str
     cpus_online: _builtins.int
+    domains_running_unknown: _builtins.bool
+    """The host could not learn how many guests run on it: domains_running is then 0 and no count."""
     @_builtins.property
     def host(self) -> _guest_pb2.HostIdentity: ...
     @_builtins.property
@@ -549,10 +552,11 @@ class DescribeHostResponse(_message.Message):
         architecture: _builtins.str = ...,
         cpus_online: _builtins.int = ...,
         certificate_ends: _timestamp_pb2.Timestamp | None = ...,
+        domains_running_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "certificate_ends", b"certificate_ends", "facts_age", b"facts_age", "host", b"host", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "capacity", b"capacity", "certificate_ends", b"certificate_ends", "class_digest", b"class_digest", "cpus_online", b"cpus_online", "domains_running", b"domains_running", "facts_age", b"facts_age", "host", b"host", "unlearned", b"unlearned", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "capacity", b"capacity", "certificate_ends", b"certificate_ends", "class_digest", b"class_digest", "cpus_online", b"cpus_online", "domains_running", b"domains_running", "domains_running_unknown", b"domains_running_unknown", "facts_age", b"facts_age", "host", b"host", "unlearned", b"unlearned", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

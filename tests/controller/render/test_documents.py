@@ -155,6 +155,7 @@ def test_every_dry_run_keeps_to_the_schema(
 def test_a_host_list_keeps_to_its_schema() -> None:
     fleet = from_names("h2,h3,h4")
     bare = replace(HOST, name="", uuid="", libvirt="", capacity=None, cpus_online=0, unlearned=())
+    bare = replace(bare, domains_running=None)
     answers: list[documents.Described] = [
         Heard(host="h2", said=replace(HOST, certificate_ends_s=1_800_000_000)),
         Heard(host="h3", said=bare),
@@ -165,6 +166,7 @@ def test_a_host_list_keeps_to_its_schema() -> None:
     first, second, third = documents.described_hosts(fleet, answers)
     assert (first["host"], first["ownName"], first["memoryFreeKib"]) == ("h2", "h2.example", 100)
     assert (second["libvirt"], second["memoryFreeKib"]) == (None, None)
+    assert (first["domainsRunning"], second["domainsRunning"]) == (3, None)
     assert third == {
         "host": "h4",
         "address": "h4:50551",

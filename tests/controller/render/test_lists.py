@@ -20,6 +20,7 @@ BARE = replace(
     class_digest="",
     capacity=None,
     cpus_online=0,
+    domains_running=None,
     unlearned=(),
 )
 ANSWERS: list[Described] = [Heard(host="h2", said=BIG), Heard(host="h3", said=BARE), SILENT]
@@ -30,7 +31,7 @@ def test_the_fleet_at_a_glance() -> None:
     assert "\n" + hosts_table(FLEET, ANSWERS, Form.TABLE, PLAIN, NOON) == dedent("""
           HOST  AGENT  LIBVIRT  QEMU    ARCH    CPUS     FREE    TOTAL  GUESTS   FACTS
           h2    0.1.0  11.3.0   10.0.2  x86_64    64  100 GiB  256 GiB       3  0.10 s  1 fact not learned
-          h3    -      -        -       -          -        -        -       3  0.10 s
+          h3    -      -        -       -          -        -        -       -  0.10 s
           h4    -      -        -       -          -        -        -       -       -  no answer within 5 s
 
         h2
@@ -41,6 +42,23 @@ def test_the_fleet_at_a_glance() -> None:
 
         2 of 3 hosts answered.
         """)  # noqa: E501
+
+
+def test_one_cause_of_many_unlearned_facts_is_told_once_with_what_to_do() -> None:
+    down = "libvirtd cannot be reached: Failed to connect socket"
+    hangs = [f"disks: libvirtd: no answer within {waited} s" for waited in (2, 3.5, 2)]
+    lacks = [("HostTpm", "no swtpm"), ("Pools", f"disks: {down}"), ("Cpu", down), ("Nets", down)]
+    lacks += [(f"Fact{number}", why) for number, why in enumerate(hangs)]
+    answers = [Heard(host="h2", said=replace(BIG, unlearned=tuple(lacks)))]
+    shown = hosts_table(from_names("h2"), answers, Form.TABLE, PLAIN, NOON)
+    assert [" ".join(line.split()) for line in shown.splitlines()[3:-2]] == [
+        "h2",
+        "? HostTpm no swtpm",
+        f"? 3 facts not learned: {down}",
+        "See why libvirtd does not answer on that host (systemctl status libvirtd virtqemud).",
+        "? 3 facts not learned: libvirtd: no answer within 2 s",
+        "See why libvirtd does not answer on that host (systemctl status libvirtd virtqemud).",
+    ]
 
 
 def test_wide_adds_where_and_which_it_is() -> None:

@@ -89,11 +89,15 @@ def cause(why: str) -> str:
     return "; ".join(dict.fromkeys(parts))
 
 
-def _cause_of(item: Unanswered) -> tuple[str, bool]:
+def alike_cause(why: str) -> str:
     """Seconds waited so far differ from one question to the next, and their cause does not."""
     seconds = re.compile(r"\b[0-9]+(\.[0-9]+)? s\b")
-    parts = (seconds.sub("… s", part) for part in cause(item.why).split("; "))
-    return "; ".join(dict.fromkeys(parts)), item.waived
+    parts = (seconds.sub("… s", part) for part in cause(why).split("; "))
+    return "; ".join(dict.fromkeys(parts))
+
+
+def _cause_of(item: Unanswered) -> tuple[str, bool]:
+    return alike_cause(item.why), item.waived
 
 
 def _alike(item: Item) -> Item:

@@ -12,6 +12,7 @@ from virt_preflight.controller.printable import printable_lines
 from virt_preflight.controller.render.amounts import count, memory, seconds
 from virt_preflight.controller.render.documents import Described
 from virt_preflight.controller.render.forms import Form, Look
+from virt_preflight.controller.render.grouping import FOLDED_FROM, alike_cause, cause
 from virt_preflight.controller.render.painting import Part, columns, indented, paint, words
 from virt_preflight.controller.render.silence import next_steps
 
@@ -19,6 +20,10 @@ NUMBERS = ("CPUS", "FREE", "TOTAL", "GUESTS", "FACTS")
 WIDE = ("ADDRESS", "OWN NAME", "UUID", "CERTIFICATE", "CLASS", "LABELS", "LAST SEEN")
 # Long enough for somebody to notice, and to make another.
 RENEW_WITHIN = timedelta(days=30)
+# For the one cause that leaves most facts unlearned.
+LIBVIRTD_SILENT = (
+    "See why libvirtd does not answer on that host (systemctl status libvirtd virtqemud)."
+)
 VERSIONS = ("AGENT", "LIBVIRT", "QEMU")
 
 
@@ -85,7 +90,7 @@ def _host_row(
         str(said.cpus_online or "-"),
         free,
         total,
-        str(said.domains_running),
+        "-" if said.domains_running is None else str(said.domains_running),
         seconds(said.facts_age_ms),
         *(
             host.address,
@@ -127,9 +132,20 @@ def _unlearned(answers: Sequence[Described]) -> Iterator[Part]:
 
 
 def _facts(unlearned: Sequence[tuple[str, str]]) -> Table:
+    """One cause of many is told once, as in a dry run: a libvirtd that is down is one fact."""
     table = Table.grid(padding=(0, 2, 0, 0))
+    alike: dict[str, list[tuple[str, str]]] = {}
     for fact, why in unlearned:
-        table.add_row(words(f"? {fact}"), words(why))
+        alike.setdefault(alike_cause(why), []).append((fact, why))
+    for lacks in alike.values():
+        if len(lacks) < FOLDED_FROM:
+            for fact, why in lacks:
+                table.add_row(words(f"? {fact}"), words(why))
+            continue
+        said = cause(lacks[0][1])
+        table.add_row(words(f"? {count(len(lacks), 'fact')}"), words(f"not learned: {said}"))
+        if "libvirtd" in said:
+            table.add_row("", words(LIBVIRTD_SILENT, "dim"))
     return table
 
 
