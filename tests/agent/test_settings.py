@@ -7,7 +7,7 @@ from virt_preflight.agent.settings import BadSettings, Settings, read_settings
 
 def settings(tmp_path: Path, text: str) -> Settings:
     path = tmp_path / "agent.toml"
-    path.write_text(text)
+    path.write_bytes(text.encode(errors="surrogateescape"))
     return read_settings(path)
 
 
@@ -26,9 +26,12 @@ def test_the_operators_policy_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("lisen = []", "unknown field `lisen`"),
-        ("listen = 7", "Expected `array`"),
-        ("[policy]\nmemory_overcommit = 'much'", "$.policy.memory_overcommit"),
+        ("lisen = []", "line 1: lisen: there is no such key"),
+        ("listen = 7", "line 1: listen: expected array"),
+        ("[policy]\nmemory_overcommit = 'much'", "line 2: policy.memory_overcommit: expected"),
+        ("[roles]\nowner = []", "line 2: roles.owner: there is no such key"),
+        ("[roles]\nadmin = ['DSN:x']", "line 1: roles: admin: 'DSN:x': no name begins with DSN:"),
+        ("listen = ['\udcff']", "line 1: not UTF-8"),
         ("[policy]\nmemory_overcommit = 0.0", "[policy]"),
         ("[policy\n", "line 1"),
     ],

@@ -43,6 +43,11 @@ def test_what_is_wrong_is_told_with_its_line_and_key(text: str, said: str) -> No
     assert str(error.value) == said
 
 
+def test_a_pattern_of_a_role_that_can_mean_nobody_is_told() -> None:
+    with pytest.raises(ValueError, match="line 1: roles: admin: 'DSN:x': no name begins with DSN:"):
+        parse(b"[roles]\nadmin = ['DSN:x']\n")
+
+
 def test_what_is_no_text_is_told_with_its_line() -> None:
     with pytest.raises(ValueError, match="line 3: not UTF-8"):
         parse(b"\n\nfleet = \xff")

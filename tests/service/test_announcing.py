@@ -540,7 +540,9 @@ def test_on_sighup_the_fleet_file_is_read_again_and_a_bad_one_changes_nothing(
         fleet.write_text('[[host]]\nnames = "h3"\n')
         service.send_signal(signal.SIGHUP)
         told = _line(service, "the fleet stays")
-        assert re.search(rf"the fleet stays as it was: {fleet}: host\[0\].*names", told), told
+        assert re.search(rf"the fleet stays as it was: {fleet}: line 2: host\[0\]\.names:", told), (
+            told
+        )
         assert list(listed(listen)) == ["h2"]
 
 

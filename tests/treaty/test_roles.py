@@ -55,6 +55,13 @@ def test_a_pattern_is_for_one_kind_of_name(pattern: str, meant: bool) -> None:
     assert found is (Role.ADMIN if meant else None)
 
 
+@pytest.mark.parametrize("pattern", ["DSN:alice", "dns:alice", "URL:http://x?a=b", ":alice"])
+def test_a_pattern_for_a_kind_of_name_that_there_is_not_is_refused(pattern: str) -> None:
+    kind = pattern[: pattern.index(":") + 1]
+    with pytest.raises(ValueError, match=rf"admin: '.*': no name begins with {kind} \(wanted DNS:"):
+        Roles(admin=("CN=a:b,O=*", "*:alice", "IP:fd00::1", pattern))
+
+
 def test_a_name_within_a_value_is_not_the_name() -> None:
     """A comma within a value is escaped, so it does not begin another part."""
     mallory = alice("C=GB,O=Example,CN=mallory\\,O=Example\\,CN=alice")

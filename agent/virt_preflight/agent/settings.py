@@ -10,6 +10,7 @@ import msgspec
 from virt_preflight.agent.policy import Policy
 from virt_preflight.treaty.logs import LogFormat
 from virt_preflight.treaty.roles import Roles
+from virt_preflight.treaty.tables import read_tables
 from virt_preflight.treaty.tls import Tls
 
 DEFAULT_FILE = Path("/etc/virt-preflight/agent.toml")
@@ -83,8 +84,8 @@ def read_settings(path: Path | None) -> Settings:
     except OSError as error:
         raise BadSettings(f"{chosen}: {error.strerror}") from None
     try:
-        settings = msgspec.toml.decode(text, type=Settings)
-    except msgspec.MsgspecError as error:
+        settings = read_tables(text, Settings)
+    except ValueError as error:
         raise BadSettings(f"{chosen}: {error}") from None
     if settings.policy.memory_reserved_mib < 0 or not settings.policy.memory_overcommit > 0:
         raise BadSettings(

@@ -1,7 +1,6 @@
 """Which hosts there are and how their agents are reached: `fleet.toml`, or a list of names."""
 
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
+from virt_preflight.treaty.tables import read_tables
 from virt_preflight.treaty.tls import LIBVIRTS, ClientTls
 from virt_preflight.treaty.words import is_host_name, is_ipv6, is_label
 
@@ -163,14 +163,14 @@ def _read(path: Path) -> _File:
             f"{path}: larger than {FLEET_FILE_AT_MOST >> 20} MiB, so hardly a fleet"
         )
     try:
-        return _decoded(content)
+        return read_tables(content, _File)
     except ValueError as error:
         raise CannotRunError(f"{path}: {error}") from error
 
 
 def parse(content: bytes) -> Fleet:
     """The fleet in the text of a file; ValueError says what is wrong and at which key."""
-    return _peopled(_decoded(content))
+    return _peopled(read_tables(content, _File))
 
 
 def _peopled(file: _File) -> Fleet:
@@ -245,30 +245,6 @@ def _is_there(place: Path) -> bool:
     except OSError:
         return True  # reading it will say what is wrong, rather than passing it over
     return True
-
-
-def _decoded(content: bytes) -> _File:
-    try:
-        tables = tomllib.loads(content.decode())
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"not UTF-8 (at line {line})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(str(error)) from error
-    try:
-        return msgspec.convert(tables, _File)
-    except msgspec.ValidationError as error:
-        raise ValueError(_with_key_first(str(error))) from error
-
-
-def _with_key_first(message: str) -> str:
-    """Turn msgspec's "Expected `int` - at `$.defaults.port`" into "defaults.port: expected int"."""
-    what, _, where = message.partition(" - at ")
-    key = where.strip("`").removeprefix("$").removeprefix(".")
-    what = what.replace("Object contains unknown field", "unknown key")
-    what = what.replace("Object missing required field", "missing key")
-    what = what[:1].lower() + what[1:].replace("`", "")
-    return f"{key}: {what}" if key else what
 
 
 def _host_at(index: int, host: _Host, file: _File) -> FleetHost:

@@ -1,7 +1,6 @@
 """controller.toml: where to listen, which fleet, and how much may be asked at once."""
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +9,7 @@ import msgspec
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
 from virt_preflight.treaty.logs import LogFormat
 from virt_preflight.treaty.roles import Roles
+from virt_preflight.treaty.tables import read_tables
 from virt_preflight.treaty.tls import Tls
 
 SYSTEM_FILE = Path("/etc/virt-preflight/controller.toml")
@@ -17,8 +17,6 @@ CONTROLLER_PORT = 50552
 SERVER_VARIABLE = "VIRT_PREFLIGHT_SERVER"
 DEFAULT_LISTEN = f"127.0.0.1:{CONTROLLER_PORT}"
 FILE_AT_MOST = 1024 * 1024
-
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,18 +87,7 @@ def read_settings(path: Path | None) -> Settings:
 
 def parse(content: bytes) -> Settings:
     """The settings in the text of a file; ValueError says what is wrong, at which line and key."""
-    try:
-        text = content.decode()
-        tables = tomllib.loads(text)
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"line {line}: not UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(str(error)) from error
-    try:
-        return msgspec.convert(tables, Settings)
-    except msgspec.ValidationError as error:
-        raise ValueError(_placed(text, str(error))) from error
+    return read_tables(content, Settings)
 
 
 def wrong_address(settings: Settings) -> str | None:
@@ -128,33 +115,3 @@ def _is_address(text: str) -> bool:
         and re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) is not None
         and 1 <= int(port) <= 65535
     )
-
-
-def _placed(text: str, message: str) -> str:
-    """msgspec's "Expected `int` - at `$.limits.requests`" with its line and key in front."""
-    what, _, where = message.partition(" - at ")
-    key = where.strip("`").removeprefix("$").removeprefix(".")
-    if unknown := _UNKNOWN.fullmatch(what):
-        key, what = f"{key}.{unknown[1]}".removeprefix("."), "there is no such key"
-    else:
-        what = what[:1].lower() + what[1:].replace("`", "")
-    line = _line_of(text, re.sub(r"\[.*", "", key))
-    return f"line {line}: {key}: {what}" if line else f"{key}: {what}"
-
-
-def _line_of(text: str, key: str) -> int | None:
-    """Where a key is given, or its table begins; None if it is written in a way not looked for."""
-    table, found = "", None
-    for number, line in enumerate(text.splitlines(), start=1):
-        if heading := re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line):
-            table = re.sub(r"[\s\"']", "", heading[1])
-            if table == key:
-                return number
-        elif given := re.match(r"\s*([^=#]+?)\s*=", line):
-            name = re.sub(r"[\s\"']", "", given[1])
-            path = f"{table}.{name}" if table else name
-            if path == key:
-                return number
-            if key.startswith(f"{path}."):
-                found = number
-    return found

@@ -40,6 +40,12 @@ class Roles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     scheduler: tuple[str, ...] = ()
     admin: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a pattern that no name could ever be meant by."""
+        for role in (Role.VIEWER, Role.SCHEDULER, Role.ADMIN):
+            for pattern in getattr(self, role):
+                _refuse_unknown_kind(role, pattern)
+
     def of(self, caller: Caller) -> Role | None:
         """The highest that he has."""
         if not caller.certified:
@@ -58,6 +64,20 @@ class Roles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 OTHER_NAMES = ("DNS:", "IP:", "URI:", "EMAIL:")
 # Names in which upper and lower case are the same.
 CASELESS = ("DNS:", "EMAIL:")
+
+
+# What no distinguished name begins with: there `=` ends the first word.
+KIND = re.compile(r"[^:=*?]*:")
+
+
+def _refuse_unknown_kind(role: Role, pattern: str) -> None:
+    kind = KIND.match(pattern)
+    if kind is not None and kind[0] not in OTHER_NAMES:
+        wanted = ", ".join(OTHER_NAMES)
+        raise ValueError(
+            f"{role}: {pattern!r}: no name begins with {kind[0]}"
+            f" (wanted {wanted} or a distinguished name)"
+        )
 
 
 def _is_meant(caller: Caller, pattern: str) -> bool:
