@@ -113,6 +113,19 @@ def test_the_options_in_the_answer_are_those_that_were_asked_about(
 
 
 @pytest.mark.parametrize(
+    ("words", "noted"),
+    [((), True), (("--depth", "trial"), True), (("--depth", "rehearsal"), False)],
+)
+def test_allow_where_nothing_is_rehearsed_is_said_to_change_nothing(
+    words: tuple[str, ...], noted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running(source(), destination("h2")) as fleet:
+        check(fleet, "--allow", "hooks", *words)
+    said = "virt-preflight: note: --allow changes nothing without --depth rehearsal\n"
+    assert (said in capsys.readouterr().err) is noted
+
+
+@pytest.mark.parametrize(
     ("given", "asked"),
     [
         (MigrationOptions(), MigrationOptions(live=True, p2p=True)),
@@ -164,7 +177,7 @@ def test_the_table_goes_to_standard_output_and_nothing_else_does(
         check(fleet)
     out, err = capsys.readouterr()
     depth = "depth facts (libvirt asked for, see below)"
-    assert out.startswith(f"db1 on h1 · 4 vCPUs · 8 GiB · {depth} · 1 host asked in 0.")
+    assert out.startswith(f"db1 on h1 · 4 vCPUs · takes 8 GiB · {depth} · 1 host asked in 0.")
     assert out.endswith("migrate --live --p2p db1 qemu+tls://h2/system\n")
     assert err == ""
 

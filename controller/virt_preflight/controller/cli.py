@@ -32,7 +32,7 @@ Exit codes:
   0    some host can take it (with --to: all of them can)
   1    could not run
   2    the command line makes no sense
-  3    no host (or, with --to, not every host) can take it
+  3    no host can take it (or, with --to, not every host is known to)
   4    --strict, and it could only be moved at a risk
   5    cannot say: no host can take it; some did not answer or could not tell
   130  interrupted
@@ -98,8 +98,11 @@ def check(**given: Any) -> int:
     """Whether DOMAIN could be moved, where to, and why not elsewhere."""
     from virt_preflight.controller import commands
 
-    which, show = _fleet_words(given), _show_words(given)
-    return commands.check(_check_words(given), which, show)
+    words, which, show = _check_words(given), _fleet_words(given), _show_words(given)
+    code = commands.check(words, which, show)
+    if words.allow and words.depth is not Depth.REHEARSAL:
+        _told("note: --allow changes nothing without --depth rehearsal", Exit.OK)
+    return code
 
 
 @cli.command(epilog=EXIT_CODES_OF_LISTS)

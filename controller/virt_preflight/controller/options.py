@@ -53,6 +53,8 @@ def with_defaults(options: MigrationOptions) -> MigrationOptions:
     """A live move by way of libvirtd, unless the user wants another: what the command will do."""
     if options.live and options.offline:
         raise BadFieldError("options.live", "and --offline exclude each other")
+    if options.direct and options.p2p:
+        raise BadFieldError("options.direct", "and --p2p exclude each other")
     if options.compressed and options.parallel:
         # qemuMigrationParamsSetCompression, qemu/qemu_migration_params.c, since libvirt 9.4.
         raise BadFieldError("options.compressed", "and --parallel exclude each other")

@@ -116,6 +116,20 @@ def test_one_sentence_explains_the_fleet(answers: list[Heard[Report] | Silent], 
     assert fleet_sentence(dry_run(*answers)) == said
 
 
+def test_a_yes_says_what_it_does_not_cover() -> None:
+    passed = heard("h2", replace(BRIDGE, waived=True))
+    assert fleet_sentence(dry_run(passed)) == ("1 of 1 host can take db1, but for what was waived.")
+    assert fleet_sentence(dry_run(passed, skip=("nics",))) == (
+        "1 of 1 host can take db1, as far as was asked, but for what was waived."
+    )
+    assert fleet_sentence(dry_run(heard("h2"), only=("nics",))) == (
+        "1 of 1 host can take db1, as far as was asked."
+    )
+    assert fleet_sentence(dry_run(heard("h2", BRIDGE), only=("nics",))) == (
+        "0 of 1 host can take db1: 1 × bridge absent."
+    )
+
+
 def test_a_long_list_of_reasons_is_cut() -> None:
     many = [replace(BRIDGE, check=f"a.b{number}", title=f"fault {number}") for number in range(9)]
     said = fleet_sentence(dry_run(heard("h2", *many)))

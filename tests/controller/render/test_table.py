@@ -34,7 +34,7 @@ def test_a_whole_fleet() -> None:
         heard("h7", unanswered=[LACK], free_gib=90),
     )
     assert table(run) == dedent("""
-        db1 on h1 · 4 vCPUs · 8 GiB · depth facts · 6 hosts asked in 0.21 s
+        db1 on h1 · 4 vCPUs · takes 8 GiB · depth facts · 6 hosts asked in 0.21 s
 
           HOST  VERDICT     FREE  WHY
           h2    CLEAR    212 GiB
@@ -71,7 +71,7 @@ def test_what_holds_at_the_source_is_said_once_under_its_name() -> None:
         heard("h2"), heard("h3"), source_report=report(replace(LEASE, libvirt_error=words))
     )
     assert table(run) == dedent("""
-        db1 on h1 · 4 vCPUs · 8 GiB · depth facts · 2 hosts asked in 0.21 s
+        db1 on h1 · 4 vCPUs · takes 8 GiB · depth facts · 2 hosts asked in 0.21 s
 
           HOST  VERDICT     FREE  WHY
           h2    BLOCKED  100 GiB  source: lease held; here: nothing
@@ -97,7 +97,7 @@ def test_the_source_s_trouble_is_shown_when_no_destination_answers_too() -> None
 def test_a_waived_finding_stays_and_is_marked() -> None:
     run = dry_run(heard("h2", replace(BRIDGE, waived=True)))
     assert table(run) == dedent("""
-        db1 on h1 · 4 vCPUs · 8 GiB · depth facts · 1 host asked in 0.21 s
+        db1 on h1 · 4 vCPUs · takes 8 GiB · depth facts · 1 host asked in 0.21 s
 
           HOST  VERDICT     FREE  WHY
           h2    CLEAR    100 GiB  1 waived
@@ -107,7 +107,7 @@ def test_a_waived_finding_stays_and_is_marked() -> None:
                                 Create the bridge on the host, or choose a host that has it.
                                 # ip link add br-prod type bridge
 
-        1 of 1 host can take db1.
+        1 of 1 host can take db1, but for what was waived.
         To move it: virsh -c qemu+ssh://h1/system migrate --live --p2p db1 qemu+tls://h2/system
         """)  # noqa: E501
 
@@ -117,7 +117,7 @@ def test_a_guest_from_a_file_has_no_source_and_no_command() -> None:
         dry_run(heard("h2")), source=None, source_report=None, from_file=True, command_by_host={}
     )
     assert table(run) == dedent("""
-        db1, running nowhere yet · 4 vCPUs · 8 GiB · depth facts · 1 host asked in 0.21 s
+        db1, running nowhere yet · 4 vCPUs · takes 8 GiB · depth facts · 1 host asked in 0.21 s
 
           HOST  VERDICT     FREE  WHY
           h2    CLEAR    100 GiB
@@ -129,7 +129,7 @@ def test_a_guest_from_a_file_has_no_source_and_no_command() -> None:
 def test_wide_says_more_of_each_host() -> None:
     run = dry_run(heard("h2"), Silent(host="h4", why="no answer within 5 s"))
     assert table(run, Form.WIDE) == dedent("""
-        db1 on h1 · 4 vCPUs · 8 GiB · depth facts · 2 hosts asked in 0.21 s
+        db1 on h1 · 4 vCPUs · takes 8 GiB · depth facts · 2 hosts asked in 0.21 s
 
           HOST  VERDICT  DEPTH    RANK  SCORE     FREE   AFTER    TOTAL   FACTS  CHECKS  WHY
           h2    CLEAR    libvirt     1  0.359  100 GiB  92 GiB  256 GiB  0.12 s      80
@@ -179,7 +179,7 @@ def test_a_libvirtd_that_hangs_is_one_line_and_what_to_do_about_it() -> None:
     others = [replace(LACK, check=f"a.b{number}", why=f"a: {HUNG}") for number in range(30)]
     run = dry_run(heard("h2", unanswered=[*others, DAEMON]))
     assert table(run) == dedent("""
-        db1 on h1 · 4 vCPUs · 8 GiB · depth facts · 1 host asked in 0.21 s
+        db1 on h1 · 4 vCPUs · takes 8 GiB · depth facts · 1 host asked in 0.21 s
 
           HOST  VERDICT     FREE  WHY
           h2    UNSURE   100 GiB  31 checks could not tell (no answer from libvirtd within 2.5 s)

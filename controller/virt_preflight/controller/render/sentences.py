@@ -87,7 +87,7 @@ def fleet_sentence(run: DryRun) -> str:
     clear, risky, unsure, silent, unasked, blocked = _parted(run.candidates)
     total = len(run.candidates)
     guest = run.name or "the guest"
-    takers = f"{clear or risky} of {count(total, 'host')} can take {guest}"
+    takers = f"{clear or risky} of {count(total, 'host')} can take {guest}{_as_asked(run)}"
     if clear and risky:
         takers += f", {risky} more at a risk"
     elif risky:
@@ -104,6 +104,18 @@ def fleet_sentence(run: DryRun) -> str:
     if unasked:
         sentences.append(f"{unasked} could not be asked")
     return ". ".join(sentences) + "."
+
+
+def _as_asked(run: DryRun) -> str:
+    """What a yes does not cover: checks that were not asked, findings that were waived."""
+    takers = [one for one in run.candidates if one.takes_it]
+    if not takers:
+        return ""
+    bounds = ["as far as was asked"] if run.only or run.skip else []
+    marks = [it.waived for one in takers for it in one.findings]
+    if any(marks) or any(it.waived for one in takers for it in one.unanswered):
+        bounds.append("but for what was waived")
+    return "".join(f", {bound}" for bound in bounds)
 
 
 def _but_for_the_source(run: DryRun) -> str:

@@ -76,7 +76,7 @@ def _parts(run: DryRun, form: Form) -> Iterator[Part]:
 
 
 def head(run: DryRun) -> str:
-    """`db1 on h1 · 4 vCPUs · 8 GiB · depth facts · 5 hosts asked in 0.21 s`."""
+    """`db1 on h1 · 4 vCPUs · takes 8 GiB · depth facts · 5 hosts asked in 0.21 s`."""
     guest = run.name or "the guest"
     if run.source is not None:
         parts = [f"{guest} on {run.source}"]
@@ -84,7 +84,7 @@ def head(run: DryRun) -> str:
         nowhere = "running nowhere yet"
         parts = [f"{guest}, {nowhere if run.from_file else NOBODY_ANSWERED}"]
     if run.claims:
-        parts += [count(run.claims.vcpus, "vCPU"), memory(run.claims.memory_kib)]
+        parts += [count(run.claims.vcpus, "vCPU"), f"takes {memory(run.claims.memory_kib)}"]
     parts.append(_depths(run))
     if run.only:
         parts.append(f"only {listed(run.only)}")
