@@ -84,7 +84,11 @@ def test_the_verdict_of_an_answer_is_that_of_source_and_host_together() -> None:
 
 
 @given(
-    some.sets(some.sampled_from([flag for flag in FLAGS if flag not in ("live", "compressed")])),
+    some.sets(
+        some.sampled_from(
+            [flag for flag in FLAGS if flag not in ("live", "compressed", "suspend", "direct")]
+        )
+    ),
     TEXTS.filter(str.strip),
     some.sampled_from(Depth),
     some.none() | some.sampled_from([0.0, 0.25, 60.0]),

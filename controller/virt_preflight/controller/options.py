@@ -58,6 +58,10 @@ def with_defaults(options: MigrationOptions) -> MigrationOptions:
     if options.compressed and options.parallel:
         # qemuMigrationParamsSetCompression, qemu/qemu_migration_params.c, since libvirt 9.4.
         raise BadFieldError("options.compressed", "and --parallel exclude each other")
+    if options.postcopy and options.suspend:
+        # "post-copy migration is not supported with non-live or paused migration", when all is
+        # prepared, seen with libvirt 9.0 and 11.3.
+        raise BadFieldError("options.suspend", "and --postcopy exclude each other")
     return replace(
         options,
         live=options.live or not options.offline,

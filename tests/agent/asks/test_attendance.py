@@ -116,6 +116,14 @@ def test_hooks_forbid_it_unless_they_are_allowed() -> None:
     assert "/etc/libvirt/hooks/qemu.d/20-b" in refused(asked(several))
 
 
+def test_hooks_of_networks_are_those_of_a_guest_with_a_network() -> None:
+    script = host(directories={"/etc/libvirt/hooks/network.d": ("10-lab",)})
+    nic = "<interface type='network'><source network='lan'/></interface>"
+    said = refused(asked(script, devices=nic))
+    assert said == "libvirtd would run /etc/libvirt/hooks/network.d/10-lab: --allow hooks"
+    noted(asked(script))
+
+
 def test_hooks_that_cannot_be_looked_for_forbid_it() -> None:
     unreadable = host(stats={"/etc/libvirt/hooks/qemu": Unreadable("permission denied")})
     assert "permission denied" in refused(asked(unreadable))

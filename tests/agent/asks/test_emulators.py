@@ -9,6 +9,7 @@ import pytest
 from tests.agent.fake import FakeSource
 from virt_preflight.agent.asks.emulators import not_run
 from virt_preflight.agent.asks.putting import at_destination
+from virt_preflight.agent.asks.rehearsal import impossible
 from virt_preflight.agent.catalogue import catalogue
 from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.domain import Domain, read_domain
@@ -63,6 +64,15 @@ def test_of_an_emulator_that_only_root_may_write_libvirt_is_asked() -> None:
     assert not_run(question) == ""
     at_destination(question, domain, Depth.LIBVIRT)
     assert "native" in Listening.heard
+
+
+def test_who_would_not_have_hooks_run_by_a_rehearsal_has_none_run_by_a_trial() -> None:
+    question, domain = asked(GOOD)
+    refused = impossible("libvirtd would run /etc/libvirt/hooks/qemu: --allow hooks")
+    hearings = at_destination(question, domain, Depth.REHEARSAL, refused)
+    assert hearings is not None
+    assert hearings.reached(Depth.REHEARSAL) is Depth.LIBVIRT
+    assert "it would run the host's hooks as well" in hearings.shallower_because()
 
 
 def test_what_a_rehearsal_said_is_not_lost_by_that() -> None:

@@ -31,6 +31,7 @@ from virt_preflight.agent.families.options import (
     offline_tunnelled,
     offline_with_storage,
     postcopy_not_live,
+    postcopy_parallel,
     postcopy_refused,
     postcopy_tunnelled,
     postcopy_wanted,
@@ -46,6 +47,7 @@ from virt_preflight.agent.families.options import (
 from virt_preflight.agent.families.state import GuestCondition
 from virt_preflight.agent.families.versions import HostVersions
 from virt_preflight.agent.options import MigrationOptions
+from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.report import Verdict
 from virt_preflight.agent.runner import Known, examine
 from virt_preflight.agent.sources import FileStat, User, Want
@@ -373,3 +375,33 @@ def test_a_script_is_noted_and_makes_nobody_unsure() -> None:
     outcome = examine([hooks], lambda _: host)
     assert [finding.verdict for finding in outcome.findings] == [Verdict.CLEAR]
     assert not list(hooks(HostHooks(paths=())))
+
+
+BOTH = MigrationOptions(postcopy=True, parallel=True)
+
+
+def on_the_way(source: int | None) -> GuestOrigin:
+    return GuestOrigin(host_name="h1", host_uuid="", qemu_version=source)
+
+
+def test_post_copy_over_several_connections_is_refused_by_some_qemus_on_either_side() -> None:
+    old, new = HostVersions(libvirt=0, qemu=7_002_000), HostVersions(libvirt=0, qemu=10_000_002)
+    (source,) = postcopy_parallel(BOTH, old, on_the_way(10_000_002))
+    assert isinstance(source, Problem)
+    assert (source.subject, source.found) == ("QEMU of the source", "QEMU 10.0")
+    (destination,) = postcopy_parallel(BOTH, new, on_the_way(7_002_000))
+    assert isinstance(destination, Problem)
+    assert destination.subject == "QEMU of the destination"
+
+
+def test_with_qemu_7_2_or_with_one_of_the_two_options_nothing_is_said() -> None:
+    old, new = HostVersions(libvirt=0, qemu=7_002_015), HostVersions(libvirt=0, qemu=10_000_002)
+    assert not list(postcopy_parallel(BOTH, old, on_the_way(7_002_000)))
+    for one in (MigrationOptions(postcopy=True), MigrationOptions(parallel=True)):
+        assert not list(postcopy_parallel(one, new, on_the_way(10_000_002)))
+
+
+def test_of_a_qemu_that_was_not_tried_with_both_nothing_is_claimed() -> None:
+    between = HostVersions(libvirt=0, qemu=8_002_000)
+    left = list(postcopy_parallel(BOTH, between, on_the_way(None)))
+    assert [type(one) for one in left] == [CouldNotTell, CouldNotTell]

@@ -89,6 +89,16 @@ SCENARIOS: tuple[Scenario, ...] = (
         on_destination=(faults.port_taken(49999),),
         says="Address already in use",
     ),
+    migrates("postcopy-parallel-older", options=("--unsafe", "--postcopy", "--parallel")),
+    fails(
+        "postcopy-parallel",
+        "options.postcopy-parallel",
+        guest=guest(cpu=NAMED),
+        source="h3",
+        destination="h1",
+        options=("--unsafe", "--postcopy", "--parallel"),
+        says="Postcopy is not yet compatible with multifd",
+    ),
     migrates("first-port-taken", on_destination=(faults.port_taken(49152),)),
     fails(
         "libvirtd-stopped",

@@ -40,7 +40,7 @@ from virt_preflight.treaty import allowable
 
 T = TypeVar("T")
 
-HOOKS = "/etc/libvirt/hooks/qemu"
+HOOKS = "/etc/libvirt/hooks"
 # Since then Finish knows that the state of a TPM on shared storage is the running guest's (9.1.0).
 TPM_SHARED_SINCE = 9_001_000
 # libvirtd gives a client up after 30 s without a sign of life and then ends what he started.
@@ -133,7 +133,7 @@ def forbidden(
         yield "the guest has no UUID"
     yield from _arriving(source, domain)
     if allowable.HOOKS not in allow:
-        yield from _hooks(source)
+        yield from _hooks(source, domain)
     if allowable.OPEN_VSWITCH not in allow:
         yield from _open_vswitch(source, domain)
     yield from _shared_tpm(source, domain, origin)
@@ -152,11 +152,17 @@ def _arriving(source: Source, domain: Domain) -> Iterator[str]:
         yield "the guest is being migrated to this host"
 
 
-def _hooks(source: Source) -> Iterator[str]:
-    """libvirtd would run them as for a guest that comes, and they may do anything."""
-    scripts = [HOOKS] if stat_or_none(source, HOOKS) else []
-    with suppress(Absent):
-        scripts += [f"{HOOKS}.d/{name}" for name in source.names(f"{HOOKS}.d")]
+def _hooks(source: Source, domain: Domain) -> Iterator[str]:
+    """libvirtd would run them as for a guest that comes, and they may do anything.
+
+    Those of networks when a NIC's port is made (networkAllocatePort, network/bridge_driver.c).
+    """
+    of_networks = domain.root.find("devices/interface[@type='network']") is not None
+    scripts = []
+    for kind in ("qemu", "network") if of_networks else ("qemu",):
+        scripts += [f"{HOOKS}/{kind}"] if stat_or_none(source, f"{HOOKS}/{kind}") else []
+        with suppress(Absent):
+            scripts += [f"{HOOKS}/{kind}.d/{name}" for name in source.names(f"{HOOKS}/{kind}.d")]
     if scripts:
         yield f"libvirtd would run {', '.join(scripts)}: --allow {allowable.HOOKS}"
 

@@ -15,7 +15,10 @@ from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.factstore import Question
 from virt_preflight.agent.hearing import Hearing, Hearings
 from virt_preflight.agent.origin import GuestOrigin
+from virt_preflight.treaty import allowable
 
+# Who did not want them run by a rehearsal does not want it of a trial in its place.
+RUNS_HOOKS = f"--allow {allowable.HOOKS}"
 # A trial takes 0.7 s where nothing else is going on.
 TRIAL_S = 1.0
 # All else of one guest: 13 ms when every fact is read anew, and libvirt's own answers.
@@ -44,7 +47,10 @@ def at_destination(
         rehearsed = rehearsed or impossible(_not_played(question))
         heard.append(rehearsed)
     # A rehearsal prepares the guest itself: a stand-in shows nothing beyond that.
-    if depth is Depth.TRIAL or (rehearsed is not None and rehearsed.impossible):
+    if rehearsed is not None and RUNS_HOOKS in rehearsed.impossible:
+        why = "it would run the host's hooks as well"
+        heard.append(Hearing(ask=TRIAL, depth=Depth.TRIAL, impossible=why))
+    elif depth is Depth.TRIAL or (rehearsed is not None and rehearsed.impossible):
         heard.append(_tried(question, domain, trial_within_s))
     return Hearings(heard=tuple(one for one in heard if one is not None))
 

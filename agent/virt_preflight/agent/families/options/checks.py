@@ -23,6 +23,7 @@ from virt_preflight.agent.families.options.rewritten import SentXml, another_cpu
 from virt_preflight.agent.families.state.guest import GuestCondition
 from virt_preflight.agent.families.versions import HostVersions
 from virt_preflight.agent.options import MigrationOptions
+from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.report import Phase, Severity, Side
 
 # A versioned machine type; what has no version is another name for one, which QEMU resolves.
@@ -492,6 +493,42 @@ def postcopy_refused(_wanted: PostcopyWanted, host: HostPostcopy) -> Problems:
         )
     elif host.unclear:
         yield CouldNotTell(subject="userfaultfd", why=host.unclear)
+
+
+# By the release of QEMU on either side: the last seen to take both, and the one seen to refuse.
+TAKES_BOTH = 7_002_999
+REFUSES_BOTH = range(10_000_000, 10_001_000)
+
+
+@check(
+    "options.postcopy-parallel",
+    Severity.BLOCKER,
+    title="post-copy over several connections",
+    remedy="Leave out --postcopy or --parallel.",
+    phase=Phase.PERFORM,
+)
+def postcopy_parallel(
+    options: MigrationOptions, host: HostVersions, origin: GuestOrigin
+) -> Problems:
+    """Some releases of QEMU refuse post-copy with multifd, as either side of a move.
+
+    Error: "Postcopy is not yet compatible with multifd" (migrate_caps_check, migration/options.c);
+    QEMU 7.2 was seen to take it, QEMU 10.0 to refuse it, on the source when all is prepared.
+    """
+    if not (options.postcopy and options.parallel):
+        return
+    for side, version in (("source", origin.qemu_version), ("destination", host.qemu)):
+        subject = f"QEMU of the {side}"
+        if version is None:
+            yield CouldNotTell(subject=subject, why="its release is not known")
+        elif version in REFUSES_BOTH:
+            yield Problem(
+                subject=subject,
+                wanted="one that takes post-copy with --parallel",
+                found=f"QEMU {version // 1_000_000}.{version // 1_000 % 1_000}",
+            )
+        elif version > TAKES_BOTH:
+            yield CouldNotTell(subject=subject, why="not tried with its release")
 
 
 @check(
