@@ -79,13 +79,14 @@ def cgroup2() -> Path | None:
 
 
 @contextlib.contextmanager
-def booted(release: str, packages: Sequence[Path]) -> Iterator[Machine]:
+def booted(release: str, packages: Sequence[Path], name: str | None = None) -> Iterator[Machine]:
     """The release, up and running, those files and folders in its /packages; gone afterwards."""
-    place = RUNS / f"{instance()}-{release}"
+    name = name or f"{release}-host"
+    place = RUNS / f"{instance()}-{name}"
     root = roots.root(release, print)
     hierarchy = cgroup2()
     assert hierarchy is not None, "asked before"
-    group = hierarchy / f"virt-preflight-deploy-{instance()}-{release}"
+    group = hierarchy / f"virt-preflight-deploy-{instance()}-{name}"
     take_down(place, group)
     (place / "packages").mkdir(parents=True)
     for package in packages:
@@ -96,14 +97,14 @@ def booted(release: str, packages: Sequence[Path]) -> Iterator[Machine]:
             shutil.copy(package, copied)
     group.mkdir()
     try:
-        yield start(place, root, group, release)
+        yield start(place, root, group, release, name)
     finally:
         take_down(place, group)
 
 
-def start(place: Path, root: Path, group: Path, release: str) -> Machine:
+def start(place: Path, root: Path, group: Path, release: str, name: str) -> Machine:
     kinds = ("--net", "--mount", "--uts", "--ipc", "--pid", "--cgroup")
-    boot = ("sh", str(HERE / "boot.sh"), str(place), str(root), f"{release}-host")
+    boot = ("sh", str(HERE / "boot.sh"), str(place), str(root), name)
     joined = 'echo 0 >"$0/cgroup.procs"; log=$1; shift; exec "$@" </dev/null >"$log" 2>&1'
     unshare = ("unshare", *kinds, "--fork", "--propagation", "private", *boot)
     log = place / "boot.log"
@@ -116,7 +117,7 @@ def start(place: Path, root: Path, group: Path, release: str) -> Machine:
             if state in ("running", "degraded"):
                 return machine
         time.sleep(0.2)
-    raise LabError(f"{release} did not boot within {UP_WITHIN_S} s\n{roots.read(log)}")
+    raise LabError(f"{name} did not boot within {UP_WITHIN_S} s\n{roots.read(log)}")
 
 
 def take_down(place: Path, group: Path) -> None:

@@ -24,10 +24,12 @@ class Network:
     namespace: str
     address_by_name: Mapping[str, str]
 
-    def attempt(self, *argv: str | Path, env: Mapping[str, str] | None = None) -> Ran:
+    def attempt(
+        self, *argv: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> Ran:
         """Run a program of this checkout in the third place, by the names of the machines."""
         inside = ("ip", "netns", "exec", self.namespace)
-        return attempt([*inside, *map(str, argv)], within_s=90, env=env)
+        return attempt([*inside, *map(str, argv)], within_s=90, env=env, cwd=cwd)
 
 
 @contextlib.contextmanager
@@ -35,10 +37,7 @@ def joined(machines: Mapping[str, Machine]) -> Iterator[Network]:
     """A link for each; all know each other by those names."""
     namespace = f"vp-deploy-{instance()}"
     addresses = {name: f"198.18.77.{number}" for number, name in enumerate(machines, start=11)}
-    # By the name that libvirt gives itself as well: a migration goes there.
-    hosts = "".join(
-        f"{addresses[name]} {name} {machine.release}-host\n" for name, machine in machines.items()
-    )
+    hosts = "".join(f"{address} {name}\n" for name, address in addresses.items())
     take_down(namespace)
     here = ("ip", "-n", namespace)
     run(["ip", "netns", "add", namespace], within_s=20)

@@ -104,9 +104,10 @@ def test_folders_that_a_host_has_stay_as_they_are_when_it_is_given_its_files(
     ):
         folder.chmod(mode)
     (place / "h2/etc").chmod(0o700)  # as by a tool that is not ours
-    given = re.search(r"^tar -C pki/h2 .*?(?=  )", README.read_text(), re.MULTILINE)
+    given = re.search(r"^ +(tar -C pki/.*)$", README.read_text(), re.MULTILINE)
     assert given is not None
-    command = given[0].replace("pki/h2", f"{place}/h2").replace("ssh root@h2 tar -C /", "tar -C .")
+    command = given[1].replace("pki/$machine", f"{place}/h2")
+    command = command.replace("ssh root@$machine tar -C /", "tar -C .")
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     now = modes(tmp_path)
     assert (now["etc"], now["etc/pki"], now["etc/pki/libvirt/private"]) == ("755", "711", "750")

@@ -109,3 +109,14 @@ def test_a_certificate_by_way_of_another_is_good(tmp_path: Path, ca: trustme.CA)
     files = issue(tmp_path, ca.create_child_ca(), "h1")
     ca.cert_pem.write_to_path(files.ca)
     assert load(files).ends > SOON
+
+
+def test_a_key_that_is_made_readable_after_it_was_copied_is_looked_at_again(
+    tmp_path: Path, ca: trustme.CA
+) -> None:
+    files = issue(tmp_path, ca, "h1")
+    files.key.chmod(0o600)
+    copied = files.state()
+    assert files.state() == copied
+    files.key.chmod(0o640)
+    assert files.state() != copied

@@ -294,6 +294,7 @@ async def _until_stopped(
     from virt_preflight.agent.announcing import announcing
     from virt_preflight.agent.service import AgentServicer, serve, untold
     from virt_preflight.treaty.listening import CannotListenError
+    from virt_preflight.treaty.readiness import ready
 
     servicer = AgentServicer(
         host=host,
@@ -314,6 +315,7 @@ async def _until_stopped(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    ready()
     if store.stage is not None:
         await loop.run_in_executor(None, store.stage.tidy)
     await loop.run_in_executor(None, servicer.tidy_up)

@@ -47,6 +47,7 @@ from virt_preflight.treaty.calls import Calls, Unobserved
 from virt_preflight.treaty.certificates import BadCertificateError
 from virt_preflight.treaty.door import Door
 from virt_preflight.treaty.listening import CannotListenError, listen, listening
+from virt_preflight.treaty.readiness import ready
 from virt_preflight.treaty.turnstile import Turnstile
 from virt_preflight.v1 import controller_pb2, controller_pb2_grpc, fleet_pb2_grpc
 
@@ -444,6 +445,7 @@ async def until_stopped(
     async with served(fleet, settings) as serving:
         where = ", ".join(settings.listen)
         logging.info("%d hosts, answers at %s", len(serving.roll.fleet.hosts), where)
+        ready()
         reading = asyncio.create_task(_read_again(serving.roll, again, read_again))
         await stopped.wait()
         reading.cancel()

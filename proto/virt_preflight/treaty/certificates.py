@@ -30,8 +30,8 @@ class Files:
     cert: Path
     key: Path
 
-    def state(self) -> tuple[tuple[int, int, int] | None, ...]:
-        """What differs as soon as one of the files has been replaced or written."""
+    def state(self) -> tuple[tuple[int, ...] | None, ...]:
+        """What differs as soon as one of the files has been replaced, written or given away."""
         return tuple(map(_state, (self.ca, self.cert, self.key)))
 
 
@@ -67,12 +67,14 @@ def load(files: Files, now: datetime | None = None) -> Loaded:
     return Loaded(ca=ca, cert=cert, key=key, ends=own.not_valid_after_utc)
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
+def _state(path: Path) -> tuple[int, ...] | None:
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    # The last three: a key that was copied is made readable for us next.
+    written = found.st_mtime_ns, found.st_size, found.st_ino
+    return *written, found.st_mode, found.st_uid, found.st_gid
 
 
 def _read(path: Path) -> bytes:
