@@ -13,6 +13,7 @@ from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.metrics import ELSEWHERE, KINDS, Metrics, kind_of
 from virt_preflight.agent.sources import Unreadable
+from virt_preflight.agent.sources.observer import Failed
 from virt_preflight.agent.sources.patience import HANGING_AT_MOST, Patience
 
 
@@ -31,6 +32,7 @@ def given_up(metrics: Metrics, whom: str, why: str) -> float | None:
         ("libvirtd about guest 4dea22b3-1d52-d8f3-2516-782e98ab3fa0", "libvirtd-about-guest"),
         ("/srv/images", "storage"),
         ("the deputy", "deputy"),
+        ("the janitor about /var/lib/libvirt/images/a.img", "janitor"),
         ("the user database", "users"),
         ("the trial of a stand-in", "trial"),
         ("the rehearsal of 4dea22b3-1d52-d8f3-2516-782e98ab3fa0", "rehearsal"),
@@ -108,3 +110,13 @@ def test_every_depth_and_verdict_is_there_from_the_beginning() -> None:
     metrics = Metrics("1")
     for depth in Depth:
         assert value(metrics, "verdicts_total", depth=depth.spoken, verdict="BLOCKED") == 0
+
+
+def test_the_deputys_time_and_its_failures_are_kept_by_what_it_was_asked() -> None:
+    metrics = Metrics("1")
+    assert value(metrics, "deputy_failures_total", why="unreached") == 0
+    metrics.deputy_answered("stat", 0.002, None)
+    metrics.deputy_answered("may", 0.002, Failed.UNREACHED)
+    assert value(metrics, "deputy_call_seconds_count", call="stat") == 1
+    assert value(metrics, "deputy_call_seconds_count", call="may") == 1
+    assert value(metrics, "deputy_failures_total", why="unreached") == 1

@@ -1,4 +1,5 @@
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,7 +23,7 @@ from virt_preflight.controller.fanout import Pace
 from virt_preflight.controller.fleet import FleetHost, Uris
 from virt_preflight.controller.options import MigrationOptions
 from virt_preflight.controller.question import Question, Questions
-from virt_preflight.controller.rehearsing import Play, rehearse_all
+from virt_preflight.controller.rehearsing import TO_PUT_BACK_S, Play, Stage, rehearse_all
 from virt_preflight.controller.wire import Call
 from virt_preflight.v1 import agent_pb2, guest_pb2, report_pb2
 
@@ -51,11 +52,13 @@ class Company(Agents):
         attended: dict[str, Attended | Silent] | None = None,
         played: Heard[bytes] | Silent | None = None,
         takes_s: float = 0,
+        attends_after_s: float = 0,
     ) -> None:
         super().__init__(at_most=1)
         self.attending = attended or {}
         self.played = played or Heard(host="h1", said=PLAYED)
         self.takes_s = takes_s
+        self.attends_after_s = attends_after_s
         self.diary: list[str] = []
         self.asked: list[agent_pb2.RehearseDryRunRequest] = []
 
@@ -67,6 +70,7 @@ class Company(Agents):
         assert asked.guest.domain_xml == DOMAIN_XML
         assert list(asked.questions.allow) == ["hooks"]
         self.diary.append(f"{host.name} attends")
+        await asyncio.sleep(self.attends_after_s)
         yield self.attending.get(host.name, Attended())
         self.diary.append(f"{host.name} tidies up")
 
@@ -86,7 +90,9 @@ def came(
     pace: Pace = PACE,
 ) -> dict[str, agent_pb2.Rehearsal | Silent]:
     found = asyncio.run(
-        rehearse_all(play, source or report(), hosts or (H2,), company, pace, lambda: None)
+        rehearse_all(
+            play, source or report(), hosts or (H2,), Stage(agents=company), pace, lambda: None
+        )
     )
     return {
         name: agent_pb2.Rehearsal.FromString(one) if isinstance(one, bytes) else one
@@ -183,6 +189,18 @@ def test_whom_no_time_is_left_for_is_not_begun_with() -> None:
     assert "h3 attends" not in company.diary
 
 
-def test_a_rehearsal_that_lets_its_time_pass_makes_its_host_late() -> None:
-    found = came(Company(takes_s=30), pace=replace(PACE, each_s=2.1))
-    assert isinstance(found["h2"], Late)
+def test_a_destination_that_lets_its_time_pass_is_late() -> None:
+    company = Company(attends_after_s=30)
+    assert isinstance(came(company, pace=replace(PACE, each_s=2.1))["h2"], Late)
+    assert not company.asked
+
+
+def test_a_source_that_lets_its_time_pass_leaves_a_doubt_and_its_destination_time_to_put_back() -> (
+    None
+):
+    """The destination is not the one that is silent: it attended, and goes on to be asked."""
+    company = Company(takes_s=30)
+    doubt = rehearsal(company, pace=replace(PACE, each_s=2.1)).doubt
+    assert re.fullmatch(r"h1: no answer within [0-9.]+ s", doubt)
+    assert float(doubt.split()[-2]) <= 2.1 - TO_PUT_BACK_S
+    assert company.diary[-1] == "h2 tidies up"

@@ -88,6 +88,18 @@ def test_a_snapshot_stays_as_it_is_while_hosts_come_and_are_heard() -> None:
     with_roll(then)
 
 
+def test_another_thread_may_read_the_names_and_has_no_fleet_put_together_by_it() -> None:
+    """It would do so while hosts come, and leave behind a fleet without them."""
+
+    async def then(roll: Roll, _: Clock, __: FullStore) -> None:
+        assert names(roll) == list(roll.names) == ["h1"]
+        await roll.enter(presence("h2"))
+        assert list(roll.names) == ["h1"]
+        assert names(roll) == list(roll.names) == ["h1", "h2"]
+
+    with_roll(then, FleetHost(name="h1", address="h1:1"))
+
+
 def test_the_fleet_file_goes_first_and_before_what_a_host_says() -> None:
     async def then(roll: Roll, _: Clock, __: FullStore) -> None:
         for name in ("h9", "h1", "h2"):

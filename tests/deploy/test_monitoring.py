@@ -85,6 +85,24 @@ def test_every_metric_of_ours_is_shown_or_alerted_on() -> None:
     assert ours <= bases, f"nobody looks at {ours - bases}"
 
 
+def test_the_page_describes_every_metric_and_no_others() -> None:
+    page = (MONITORING.parent / "README.md").read_text()
+    (table,) = re.findall(r"\| \| agent, `virt_preflight_agent_\.\.\.`.*?\n\n", page, re.DOTALL)
+    for column, side in ((2, "agent"), (3, "controller")):
+        told: set[str] = set()
+        for row in table.strip().splitlines()[2:]:
+            cells = row.split("|")
+            same = "the same" in cells[column]
+            told.update(re.findall(r"`(\w+)`", cells[column] + (cells[2] if same else "")))
+        prefix = f"virt_preflight_{side}_"
+        there = {
+            re.sub(r"_(bucket|sum|count)$", "", name.removeprefix(prefix))
+            for name in exposed()
+            if name.startswith(prefix) and not name.startswith(f"{prefix}process_")
+        }
+        assert told == there, side
+
+
 def test_labels_that_are_given_by_a_name_are_ones_that_there_are() -> None:
     """A misspelt kind would be an alert that never comes."""
     agent, controller = AgentMetrics("1"), ControllerMetrics("1")
@@ -123,6 +141,8 @@ def test_the_dashboard_is_one_that_grafana_imports() -> None:
         if panel["type"] == "row":
             continue
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
         assert panel["targets"], panel["title"]
         assert len({one["refId"] for one in panel["targets"]}) == len(panel["targets"])
         for target in panel["targets"]:
@@ -165,6 +185,28 @@ def tool() -> Path:
 def test_promtool_is_content(tool: Path, words: tuple[str, ...]) -> None:
     ended = run(tool, MONITORING, *words)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_what_the_dashboard_asks_for_is_promql(tool: Path, tmp_path: Path) -> None:
+    """Its panels' questions, as rules that record what they come to."""
+    assert checked(tool, tmp_path, *panel_questions()).returncode == 0
+    assert checked(tool, tmp_path, "sum by (le (virt_preflight_agent_hanging)").returncode != 0
+
+
+def panel_questions() -> list[str]:
+    """With something in the place of what Grafana fills in."""
+    return [
+        re.sub(r"\$\w+", ".*", target["expr"].replace("$__rate_interval", "5m"))
+        for panel in dashboard()["panels"]
+        for target in panel.get("targets", ())
+    ]
+
+
+def checked(tool: Path, at: Path, *expressions: str) -> subprocess.CompletedProcess[str]:
+    rules = [{"record": f"asked:{n}", "expr": one} for n, one in enumerate(expressions)]
+    groups = {"groups": [{"name": "dashboard", "rules": rules}]}
+    (at / "dashboard.yml").write_text(yaml.safe_dump(groups))
+    return run(tool, at, "check", "rules", "--lint=none", "dashboard.yml")
 
 
 def test_promtool_would_tell(tool: Path, tmp_path: Path) -> None:

@@ -251,9 +251,8 @@ def test_an_agent_that_makes_up_checks_cannot_fill_the_controllers_memory() -> N
 
 def test_hosts_that_left_the_fleet_are_forgotten() -> None:
     from virt_preflight.controller.answers import Silent
-    from virt_preflight.controller.fleet import FleetHost
 
-    fleet = [FleetHost(name="h1", address="a"), FleetHost(name="h2", address="b")]
+    fleet = ["h1", "h2"]
     metrics = Metrics("1")
     metrics.of_fleet(lambda: fleet)
     for host in ("h1", "h2"):

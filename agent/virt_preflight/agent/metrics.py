@@ -14,20 +14,21 @@ from prometheus_client.registry import Collector
 
 from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.report import Report, Verdict
-from virt_preflight.agent.sources.observer import GivenUp
-from virt_preflight.treaty.call_metrics import CallMetrics
+from virt_preflight.agent.sources.observer import Failed, GivenUp
+from virt_preflight.treaty.shared_metrics import SharedMetrics
 
 PREFIX = "virt_preflight_agent"
 # libvirt answers from memory in a few ms; the longest that it is waited for is 12 s.
 LIBVIRT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 12.0)
-# Moving facts are learned again after 1 s, the others after 60 s.
-AGE_S = (0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 120.0, 300.0)
+# The deputy looks at a file in a fraction of a ms; for qemu-img it has 10.5 s.
+DEPUTY_S = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 12.0)
 # What is asked, by how its name begins; what is none of these is another machine on the network.
 KINDS = (
     ("libvirtd about guest ", "libvirtd-about-guest"),
     ("libvirtd", "libvirtd"),
     ("/", "storage"),
     ("the deputy", "deputy"),
+    ("the janitor", "janitor"),
     ("the user database", "users"),
     ("the trial of ", "trial"),
     ("the rehearsal of ", "rehearsal"),
@@ -40,41 +41,35 @@ def kind_of(whom: Hashable) -> str:
     return next((kind for begins, kind in KINDS if str(whom).startswith(begins)), ELSEWHERE)
 
 
-class Metrics(CallMetrics):
+class Metrics(SharedMetrics):
     """Implements the observers of calls, of reports and of sources."""
 
     def __init__(self, version: str) -> None:
-        super().__init__(PREFIX, version)
+        super().__init__(
+            PREFIX,
+            version,
+            [depth.spoken for depth in Depth],
+            [verdict.name for verdict in Verdict],
+        )
         registry = self.registry
-        self._verdicts = Counter(
-            f"{PREFIX}_verdicts",
-            "Reports about one guest on this host, by the depth that was reached.",
-            ("depth", "verdict"),
-            registry=registry,
-        )
-        self._findings = Counter(
-            f"{PREFIX}_findings",
-            "What checks found, whether waived or not.",
-            ("check", "severity"),
-            registry=registry,
-        )
-        self._unanswered = Counter(
-            f"{PREFIX}_unanswered",
-            "Checks that could not tell.",
-            ("check",),
-            registry=registry,
-        )
-        self._age = Histogram(
-            f"{PREFIX}_report_facts_age_seconds",
-            "Age of the oldest fact that a report rests on.",
-            buckets=AGE_S,
-            registry=registry,
-        )
         self._libvirt = Histogram(
             f"{PREFIX}_libvirt_call_seconds",
             "How long libvirt took to answer a question, be it after nobody waited any more.",
             ("call",),
             buckets=LIBVIRT_S,
+            registry=registry,
+        )
+        self._deputy = Histogram(
+            f"{PREFIX}_deputy_call_seconds",
+            "How long the deputy took, and the way to it, be it after nobody waited any more.",
+            ("call",),
+            buckets=DEPUTY_S,
+            registry=registry,
+        )
+        self._deputy_failures = Counter(
+            f"{PREFIX}_deputy_failures",
+            "Questions to the deputy that brought nothing; those not answered in time: given_up.",
+            ("why",),
             registry=registry,
         )
         self._given_up = Counter(
@@ -89,9 +84,8 @@ class Metrics(CallMetrics):
             ("whom",),
             registry=registry,
         )
-        for depth in Depth:
-            for verdict in Verdict:
-                self._verdicts.labels(depth.spoken, verdict.name)
+        for failed in Failed:
+            self._deputy_failures.labels(failed.value)
         for kind in (*(kind for _, kind in KINDS), ELSEWHERE):
             self._hanging.labels(kind)
             for why in GivenUp:
@@ -104,7 +98,7 @@ class Metrics(CallMetrics):
     def reported(self, report: Report) -> None:
         """See ReportObserver."""
         self._verdicts.labels(report.depth.spoken, report.verdict.name).inc()
-        self._age.observe(report.facts_age_s)
+        self._facts_age.observe(report.facts_age_s)
         for one in report.findings:
             self._findings.labels(one.check, one.severity.name).inc()
         for left in report.unanswered:
@@ -113,6 +107,12 @@ class Metrics(CallMetrics):
     def libvirt_answered(self, question: str, seconds: float) -> None:
         """See SourceObserver."""
         self._libvirt.labels(question).observe(seconds)
+
+    def deputy_answered(self, call: str, seconds: float, failed: Failed | None) -> None:
+        """See SourceObserver."""
+        self._deputy.labels(call).observe(seconds)
+        if failed is not None:
+            self._deputy_failures.labels(failed.value).inc()
 
     def given_up(self, whom: Hashable, why: GivenUp) -> None:
         """See SourceObserver."""

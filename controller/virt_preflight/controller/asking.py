@@ -28,10 +28,10 @@ from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.fanout import Pace, ask_all, first_heard
 from virt_preflight.controller.fleet import Fleet, FleetHost, is_at, selected
 from virt_preflight.controller.naming import listed, told
-from virt_preflight.controller.observing import UNOBSERVED, HostObserver
+from virt_preflight.controller.observing import UNOBSERVED, HostObserver, stopwatch
 from virt_preflight.controller.options import FOR_ONE_HOST
 from virt_preflight.controller.question import Asked, GuestFile, Question
-from virt_preflight.controller.rehearsing import Play, rehearse_all
+from virt_preflight.controller.rehearsing import Play, Stage, rehearse_all
 from virt_preflight.controller.trouble import (
     BadFieldError,
     NobodyAnsweredError,
@@ -133,12 +133,11 @@ class Asker:
 
     async def put(self, host: FleetHost, call: Call[T], pace: Pace) -> Heard[T] | Silent:
         """One question to one host."""
-        now = asyncio.get_running_loop().time
-        started = now()
+        stop = stopwatch(self.observer, call.method)
         try:
             return await self.agents.ask(host, call, pace.each_s)
         finally:
-            self.observer.took(call.method, now() - started)
+            stop()
 
     def in_time(self, pace: Pace) -> Pace:
         """The same pace as far as the time goes that is left."""
@@ -169,7 +168,7 @@ async def _first_to_list_checks(
         return await asker.put(host, call, asker.brisk)
 
     few = replace(asker.in_time(asker.brisk), in_flight=min(FIRST_OF, asker.brisk.in_flight))
-    return await first_heard(asker.fleet.hosts, ask, few)
+    return await first_heard(asker.fleet.hosts, ask, few, asker.observer.answered)
 
 
 async def ask(question: Question, asker: Asker) -> Asked:
@@ -444,7 +443,8 @@ async def _rehearse_and_prepare(
         )
         waiting = [host for host in destinations if host.name not in late]
         told = asker.watch("rehearsing", len(waiting))
-        came = await rehearse_all(play, begun.report, waiting, asker.agents, asker.pace, told)
+        stage = Stage(agents=asker.agents, observer=asker.observer)
+        came = await rehearse_all(play, begun.report, waiting, stage, asker.pace, told)
         late = {**late, **{one.host: one for one in came.values() if isinstance(one, Late)}}
         rehearsed = {name: one for name, one in came.items() if isinstance(one, bytes)}
     return await _prepare(question, begun.guest, destinations, late, asker, rehearsed)

@@ -83,12 +83,16 @@ async def ask_all(
 
 
 async def first_heard(
-    hosts: Iterable[FleetHost], ask: Ask[T], pace: Pace
+    hosts: Iterable[FleetHost],
+    ask: Ask[T],
+    pace: Pace,
+    on_answer: Callable[[Heard[T] | Silent], None] = lambda _: None,
 ) -> Heard[T] | list[Silent]:
     """The first answer that is one; when there is none, why each host was silent."""
     silent: list[Silent] = []
     async with aclosing(as_they_answer(hosts, ask, pace)) as answers:
         async for answer in answers:
+            on_answer(answer)
             if isinstance(answer, Heard):
                 return answer
             silent.append(answer)

@@ -30,11 +30,9 @@ from virt_preflight.controller.answers import (
 )
 from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.dryrun import DryRun
-from virt_preflight.controller.fleet import FleetHost
-from virt_preflight.treaty.call_metrics import CallMetrics
+from virt_preflight.treaty.shared_metrics import SharedMetrics
 
 PREFIX = "virt_preflight_controller"
-AGE_S = (0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 120.0, 300.0)
 ANSWER_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 # The agents of this version have 206 checks; whatever names more than this is no agent of ours.
 CHECKS_AT_MOST = 1024
@@ -60,11 +58,12 @@ class _Last:
     facts_age_s: float | None
 
 
-class Metrics(CallMetrics):
+class Metrics(SharedMetrics):
     """Implements the observers of calls, of hosts and of dry runs."""
 
     def __init__(self, version: str, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(PREFIX, version)
+        scale = [depth.value for depth in Depth], [verdict.name for verdict in Verdict]
+        super().__init__(PREFIX, version, *scale)
         registry = self.registry
         self._clock = clock
         self._last: dict[str, _Last] = {}
@@ -82,48 +81,17 @@ class Metrics(CallMetrics):
             buckets=ANSWER_S,
             registry=registry,
         )
-        self._age = Histogram(
-            f"{PREFIX}_report_facts_age_seconds",
-            "Age of the oldest fact that a host's report rests on.",
-            buckets=AGE_S,
-            registry=registry,
-        )
-        self._guests = Counter(
-            f"{PREFIX}_dry_runs",
-            "Dry runs by what they came to: the best of the hosts' verdicts.",
-            ("depth", "verdict"),
-            registry=registry,
-        )
-        self._verdicts = Counter(
-            f"{PREFIX}_verdicts",
-            "Hosts' verdicts in dry runs, those of silent hosts among them, by the depth reached.",
-            ("depth", "verdict"),
-            registry=registry,
-        )
-        self._findings = Counter(
-            f"{PREFIX}_findings",
-            "What checks found, for each host, whether waived or not.",
-            ("check", "severity"),
-            registry=registry,
-        )
-        self._unanswered = Counter(
-            f"{PREFIX}_unanswered",
-            "Checks that could not tell, for each host.",
-            ("check",),
-            registry=registry,
+        self._guests = self.by_depth_and_verdict(
+            "dry_runs", "Dry runs by what they came to: the best of the hosts' verdicts.", *scale
         )
         # To look one up by its labels costs more than to count, and each host's answer is counted.
         kinds = (*(kind for _, kind in KINDS), UNUSABLE)
         self._answers_by_kind = {kind: self._answers.labels(kind) for kind in kinds}
         self._answer_s_by_method: dict[str, Histogram] = {}
-        for depth in Depth:
-            for verdict in Verdict:
-                self._guests.labels(depth.value, verdict.name)
-                self._verdicts.labels(depth.value, verdict.name)
 
-    def of_fleet(self, hosts: Callable[[], Collection[FleetHost]]) -> None:
+    def of_fleet(self, names: Callable[[], Collection[str]]) -> None:
         """From here on also which hosts there are, and how each answered last."""
-        self.registry.register(_Hosts(hosts, self._last))
+        self.registry.register(_Hosts(names, self._last))
 
     def took(self, method: str, seconds: float) -> None:
         """See HostObserver."""
@@ -144,7 +112,7 @@ class Metrics(CallMetrics):
             heard_at_s, told_s = self._clock(), _facts_age_s(answer.said)
             age_s = age_s if told_s is None else told_s
             if isinstance(answer.said, Report) and told_s is not None:
-                self._age.observe(told_s)
+                self._facts_age.observe(told_s)
         self._last[answer.host] = _Last(kind, heard_at_s, age_s)
 
     def concluded(self, run: DryRun) -> None:
@@ -185,13 +153,13 @@ def _facts_age_s(said: object) -> float | None:
 class _Hosts(Collector):
     """Looked up when somebody asks for it; hosts that have left the fleet are forgotten."""
 
-    def __init__(self, hosts: Callable[[], Collection[FleetHost]], last: dict[str, _Last]) -> None:
-        self._hosts = hosts
+    def __init__(self, names: Callable[[], Collection[str]], last: dict[str, _Last]) -> None:
+        self._names = names
         self._last = last
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """How many there are, who was silent when last asked, and how old is what is known."""
-        names = sorted(host.name for host in self._hosts())
+        names = sorted(self._names())
         for gone in set(self._last) - set(names):
             self._last.pop(gone, None)
         last = {name: found for name in names if (found := self._last.get(name)) is not None}

@@ -1,5 +1,7 @@
 """Who is told what comes of questions: for metrics. It decides nothing."""
 
+import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from virt_preflight.controller.answers import Heard, Silent
@@ -7,7 +9,7 @@ from virt_preflight.controller.dryrun import DryRun
 
 
 class HostObserver(Protocol):
-    """Told of each question to a host but those of a rehearsal, which agents tell of themselves."""
+    """Told of each question to a host."""
 
     def took(self, method: str, seconds: float) -> None:
         """So long a host was waited for, whatever came of it; the method as gRPC has it."""
@@ -40,3 +42,9 @@ class Unobserved:
 
 
 UNOBSERVED = Unobserved()
+
+
+def stopwatch(observer: HostObserver, method: str) -> Callable[[], None]:
+    """To be called when the host that is asked from now on is not waited for any longer."""
+    started = time.monotonic()
+    return lambda: observer.took(method, time.monotonic() - started)

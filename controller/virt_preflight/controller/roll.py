@@ -67,6 +67,8 @@ class Roll:
         # None: to be put together anew. It is asked for less often than hosts are heard.
         self._hosts: dict[str, FleetHost] | None = None
         self._fleet: Fleet | None = None
+        # Of the fleet as it was last put together. All that another thread may read.
+        self.names: tuple[str, ...] = ()
         self._changed = asyncio.Event()
 
     @property
@@ -74,6 +76,7 @@ class Roll:
         """As it is at this moment; a question keeps to it from beginning to end."""
         if self._hosts is None:
             self._hosts = {host.name: host for host in self._called()}
+            self.names = tuple(self._hosts)
             self._fleet = None
         if self._fleet is None:
             self._fleet = replace(self._written, hosts=tuple(self._hosts.values()))

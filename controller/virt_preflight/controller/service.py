@@ -306,10 +306,10 @@ def _metrics(settings: Settings) -> "Metrics | None":
 
 
 @contextmanager
-def _exposed(metrics: "Metrics", desk: Desk, settings: Settings) -> Iterator[None]:
+def _exposed(metrics: "Metrics", roll: Roll, settings: Settings) -> Iterator[None]:
     from virt_preflight.treaty.exposition import CannotExpose, exposed
 
-    metrics.of_fleet(lambda: desk.fleet.hosts)
+    metrics.of_fleet(lambda: roll.names)
     try:
         with exposed(metrics.registry, settings.metrics, settings.tls, insecure=settings.insecure):
             yield
@@ -348,7 +348,7 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[Serving]:
         await ending.enter_async_context(warmed(roll, desk.agents))
         await ending.enter_async_context(_forgetting(roll, settings))
         if metrics is not None:
-            ending.enter_context(_exposed(metrics, desk, settings))
+            ending.enter_context(_exposed(metrics, roll, settings))
         watch = HostWatch(desk, settings.watch_every_s)
         reception = FleetServicer(
             roll=roll, settings=settings, turnstile=Turnstile(in_all=let_in, per_caller=let_in)

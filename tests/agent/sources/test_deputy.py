@@ -16,6 +16,7 @@ pytest.importorskip("libvirt", reason="no libvirt binding on this machine")
 
 from virt_preflight.agent.sources.live import deputy
 from virt_preflight.agent.sources.live.machine import LiveSource
+from virt_preflight.agent.sources.observer import Failed, Unobserved
 
 NOBODY = User(name="nobody", uid=65534, gid=65534, groups=(65534,))
 
@@ -119,6 +120,52 @@ def _answer_once(listener: socket.socket) -> None:
     line, _ = listener.accept()
     with line, line.makefile("rb") as heard:
         line.sendall(deputy.answer(LiveSource(), heard.readline()))
+
+
+class Noted(Unobserved):
+    """What an observer was told of the deputy."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Failed | None]] = []
+
+    def deputy_answered(self, call: str, seconds: float, failed: Failed | None) -> None:
+        assert seconds > 0
+        self.told.append((call, failed))
+
+
+def test_an_observer_is_told_what_the_deputy_was_asked_and_why_in_vain(place: Path) -> None:
+    address, noted = str(place / "odd.sock"), Noted()
+    source = deputy.ByDeputy("qemu:///system", address, noted)
+    with pytest.raises(Unreadable):
+        source.stat("/")
+    assert noted.told == [("stat", Failed.UNREACHED)]
+    noted.told.clear()
+    answers = [
+        deputy.answer(LiveSource(), b'{"verb": "file_system", "path": "/"}'),
+        deputy.answer(LiveSource(), b'{"verb": "names", "path": "/none"}'),
+        deputy.answer(LiveSource(), b'{"verb": "head", "path": "/dev/null"}'),
+        b"no JSON\n",
+    ]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(address)
+        listener.listen()
+        answering = threading.Thread(target=_answer_with, args=(listener, answers))
+        answering.start()
+        source.file_system("/")
+        for path, error in (("/none", Absent), ("/dev/null", Unreadable), ("/x", Unreadable)):
+            with pytest.raises(error):
+                source.names(path)
+        answering.join(30)
+    # That there is no such file is an answer.
+    assert [failed for _, failed in noted.told] == [None, None, Failed.UNREADABLE, Failed.GARBLED]
+
+
+def _answer_with(listener: socket.socket, answers: list[bytes]) -> None:
+    line, _ = listener.accept()
+    with line, line.makefile("rb") as heard:
+        for answer in answers:
+            heard.readline()
+            line.sendall(answer)
 
 
 def test_a_silent_deputy_costs_its_time_and_no_more(place: Path) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 import pytest
 
 from virt_preflight.agent.sources import SourceError
-from virt_preflight.agent.sources.observer import GivenUp
+from virt_preflight.agent.sources.observer import Unobserved
 from virt_preflight.treaty import request_id
 
 libvirt = pytest.importorskip("libvirt", reason="no libvirt binding on this machine")
@@ -15,7 +13,7 @@ libvirt = pytest.importorskip("libvirt", reason="no libvirt binding on this mach
 from virt_preflight.agent.sources.live.machine import LiveSource  # noqa: E402
 
 
-class Told:
+class Told(Unobserved):
     """A SourceObserver that writes down what it is told."""
 
     def __init__(self) -> None:
@@ -23,10 +21,6 @@ class Told:
 
     def libvirt_answered(self, question: str, seconds: float) -> None:
         self.answered.append((question, seconds, request_id.current()))
-
-    def given_up(self, whom: Hashable, why: GivenUp) -> None: ...
-
-    def came_back(self, whom: Hashable) -> None: ...
 
 
 def test_each_question_to_libvirt_is_told_by_its_name_with_its_time() -> None:

@@ -16,11 +16,23 @@ class GivenUp(Enum):
     TOO_MANY = "too-many"  # it was not asked, for as many others hang as may
 
 
+class Failed(Enum):
+    """Why the deputy's answer is none."""
+
+    UNREACHED = "unreached"  # nobody listens at its socket, or the line was cut
+    GARBLED = "garbled"  # what came back cannot be read
+    UNREADABLE = "unreadable"  # it could not look, either
+
+
 class SourceObserver(Protocol):
     """Called from many threads, and never to wait."""
 
     def libvirt_answered(self, question: str, seconds: float) -> None:
         """libvirt gave an answer or an error to one of the source's questions, be it too late."""
+        ...
+
+    def deputy_answered(self, call: str, seconds: float, failed: Failed | None) -> None:
+        """The deputy was asked by one of its words, be it too late; `failed` if in vain."""
         ...
 
     def given_up(self, whom: Hashable, why: GivenUp) -> None:
@@ -36,6 +48,9 @@ class Unobserved:
     """Nobody is told."""
 
     def libvirt_answered(self, question: str, seconds: float) -> None:
+        """Nothing."""
+
+    def deputy_answered(self, call: str, seconds: float, failed: Failed | None) -> None:
         """Nothing."""
 
     def given_up(self, whom: Hashable, why: GivenUp) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import posixpath
 import re
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ import msgspec
 from virt_preflight.agent.sources import FileStat, Unreadable, User, Want
 from virt_preflight.agent.sources.live import lines, programs
 from virt_preflight.agent.sources.live.machine import FILE_WITHIN_S, KERNEL_FILES, LiveSource
-from virt_preflight.agent.sources.observer import UNOBSERVED, SourceObserver
+from virt_preflight.agent.sources.observer import UNOBSERVED, Failed, SourceObserver
 
 T = TypeVar("T")
 
@@ -100,6 +101,7 @@ class ByDeputy(LiveSource):
 
     def __init__(self, uri: str, deputy: str, observer: SourceObserver = UNOBSERVED) -> None:
         super().__init__(uri, observer)
+        self._observer = observer
         self._lines = lines.Lines(WHOM, deputy)
 
     def text(self, path: str) -> str:
@@ -155,6 +157,20 @@ class ByDeputy(LiveSource):
         within_s = min(asked.within_s, self._patience.left_s())
         asked = msgspec.structs.replace(asked, within_s=within_s)
         given = self._patience.ask(
-            WHOM, within_s + MARGIN_S, lambda: self._lines.exchange(asked, within_s + MARGIN_S)
+            WHOM, within_s + MARGIN_S, lambda: self._exchange(asked, within_s + MARGIN_S)
         )
         return lines.found(given, WHOM, form)
+
+    def _exchange(self, asked: Question, within_s: float) -> lines.Answer:
+        """In a thread that nobody may wait for any more; the observer is told all the same."""
+        started = time.monotonic()
+        failed: Failed | None = Failed.GARBLED
+        try:
+            given = self._lines.exchange(asked, within_s)
+            failed = Failed.UNREADABLE if given.error == Unreadable.__name__ else None
+            return given
+        except Unreadable:
+            failed = Failed.UNREACHED
+            raise
+        finally:
+            self._observer.deputy_answered(asked.verb, time.monotonic() - started, failed)

@@ -374,7 +374,7 @@ class BroomOfJanitor:
 
     def _exchange(self, order: Order) -> lines.Answer:
         within_s = WITHIN_S + MARGIN_S
-        whom = (WHOM, order.path or order.uuid)
+        whom = f"{WHOM} about {order.path or order.uuid}"
         return self._patience.ask(
             whom, within_s + MARGIN_S, lambda: self._lines.exchange(order, within_s)
         )

@@ -1,20 +1,25 @@
-"""The metrics that agent and controller have alike: of the calls that they answer."""
+"""The metrics that agent and controller have alike: of calls that they answer, and of verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 # From what is known a question is answered in a few ms; a rehearsal takes seconds.
 QUESTION_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# Moving facts are learned again after 1 s, the others after 60 s.
+AGE_S = (0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 120.0, 300.0)
 
 
-class CallMetrics:
+class SharedMetrics:
     """Implements CallObserver."""
 
-    def __init__(self, prefix: str, version: str) -> None:
+    def __init__(
+        self, prefix: str, version: str, depths: Iterable[str], verdicts: Iterable[str]
+    ) -> None:
         self._prefix = prefix
         self.registry = registry = CollectorRegistry()
         ProcessCollector(namespace=prefix, registry=registry)
@@ -39,6 +44,41 @@ class CallMetrics:
             ("method",),
             registry=registry,
         )
+        self._verdicts = self.by_depth_and_verdict(
+            "verdicts",
+            "Verdicts on one guest on one host, silent ones among them, by the depth reached.",
+            depths,
+            verdicts,
+        )
+        self._findings = Counter(
+            f"{prefix}_findings",
+            "What checks found, for each verdict, whether waived or not.",
+            ("check", "severity"),
+            registry=registry,
+        )
+        self._unanswered = Counter(
+            f"{prefix}_unanswered",
+            "Checks that could not tell, for each verdict.",
+            ("check",),
+            registry=registry,
+        )
+        self._facts_age = Histogram(
+            f"{prefix}_report_facts_age_seconds",
+            "Age of the oldest fact that a host's report rests on.",
+            buckets=AGE_S,
+            registry=registry,
+        )
+
+    def by_depth_and_verdict(
+        self, name: str, means: str, depths: Iterable[str], verdicts: Iterable[str]
+    ) -> Counter:
+        """With each of them from the beginning: so the first is a rise, not a new series."""
+        counter = Counter(
+            f"{self._prefix}_{name}", means, ("depth", "verdict"), registry=self.registry
+        )
+        for depth, verdict in product(depths, verdicts):
+            counter.labels(depth, verdict)
+        return counter
 
     def of_certificate(self, ends: Callable[[], datetime]) -> None:
         """From here on also when the certificate that this side answers with runs out."""
