@@ -36,6 +36,7 @@ PACKAGES = (
     "iproute2",
     "procps",
     "python3",
+    "python3-apt",
     "python3-libvirt",
     "python3-venv",
     "ovmf",

@@ -76,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
         help="have put back what a rehearsal changes here, by a janitor that listens there; "
         "without one, an agent with a deputy attends no rehearsal",
     )
+    serve.add_argument(
+        "--check-config",
+        action="store_true",
+        help="only say what of the configuration, certificates too, it could not start with",
+    )
     serve.set_defaults(command=_serve)
 
     facts = commands.add_parser("facts", help="print what is known of this host")
@@ -213,6 +218,9 @@ def _own_name() -> str:
 
 def _serve(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
+    if parsed.check_config:
+        _check_config(settings)
+        return 0
     metrics = _metrics(settings)
     observer = metrics or UNOBSERVED
     source = _live(settings, parsed.deputy, observer)
@@ -223,6 +231,34 @@ def _serve(parsed: argparse.Namespace) -> int:
 def _replay(parsed: argparse.Namespace) -> int:
     recording, settings = load(parsed.directory), _settings(parsed)
     return _answer_for(recording.host, recording, settings, _metrics(settings))
+
+
+def _starting(host: str, settings: Settings) -> tuple[Listening, Announcement | None]:
+    """How it is to listen, and what to say of itself. Raises Stop, BadSettings."""
+    for address in settings.listen:
+        if not re.fullmatch(r"unix:.+|.+:\d{1,5}", address):
+            raise Stop(f"{address}: wanted HOST:PORT or unix:/path")
+    announcement = announced(settings.announce, host, settings.listen)
+    from virt_preflight.treaty.certificates import BadCertificateError
+    from virt_preflight.treaty.listening import CannotListenError, listening
+
+    try:
+        how = listening(settings.listen, settings.tls, insecure=settings.insecure)
+    except (BadCertificateError, CannotListenError) as error:
+        raise Stop(str(error)) from None
+    return how, announcement
+
+
+def _check_config(settings: Settings) -> None:
+    """What a start would find wrong before it listens. Raises Stop, BadSettings."""
+    _starting(_own_name(), settings)
+    if settings.metrics:
+        from virt_preflight.treaty.exposition import CannotExpose, how_exposed
+
+        try:
+            how_exposed(settings.metrics, settings.tls, insecure=settings.insecure)
+        except CannotExpose as error:
+            raise Stop(str(error)) from None
 
 
 def _metrics(settings: Settings) -> Metrics | None:
@@ -244,17 +280,7 @@ def _answer_for(
     log_to_stderr(settings.log_format)
     # gRPC would write its own lines to stderr beside ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    for address in settings.listen:
-        if not re.fullmatch(r"unix:.+|.+:\d{1,5}", address):
-            raise Stop(f"{address}: wanted HOST:PORT or unix:/path")
-    announcement = announced(settings.announce, host, settings.listen)
-    from virt_preflight.treaty.certificates import BadCertificateError
-    from virt_preflight.treaty.listening import CannotListenError, listening
-
-    try:
-        how = listening(settings.listen, settings.tls, insecure=settings.insecure)
-    except (BadCertificateError, CannotListenError) as error:
-        raise Stop(str(error)) from None
+    how, announcement = _starting(host, settings)
     store = _store(source)
     # Who asks from elsewhere may learn of storage; on this machine, and where an operator wants no
     # secrets at all, there is nothing to hide.

@@ -128,6 +128,7 @@ def serve(**given: Any) -> int:
         insecure=given["insecure"],
         log_format=given["log_format"],
         metrics=given["metrics"],
+        check_config=given["check_config"],
     )
     hosts = FleetWords(hosts=given["hosts"], fleet=given["fleet"], server=None, timeout_s=None)
     return commands.serve(words, hosts)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -116,22 +116,29 @@ def serve(words: ServeWords, which: FleetWords) -> int:
     if which.hosts is None and which.fleet is None:
         which = replace(which, fleet=given.fleet)
     log_to_stderr(settings.log_format)
+    known, read_again = _served(which, settings)
+    if words.check_config:
+        service.check(settings)
+    else:
+        asyncio.run(service.until_stopped(known, settings, read_again))
+    return Exit.OK
+
+
+def _served(
+    which: FleetWords, settings: Settings
+) -> tuple[fleet.Fleet, Callable[[], fleet.Fleet] | None]:
+    """The fleet of a service, and how it is read again where it is in a file."""
     if which.hosts is not None:
-        asyncio.run(
-            service.until_stopped(_armed(fleet.from_names(which.hosts), settings), settings)
-        )
-        return Exit.OK
+        return _armed(fleet.from_names(which.hosts), settings), None
     hosts_may_come = settings.announced.hosts == "allow"
     if which.fleet is None and hosts_may_come and fleet.find(os.environ) is None:
-        asyncio.run(service.until_stopped(_armed(fleet.Fleet(hosts=()), settings), settings))
-        return Exit.OK
+        return _armed(fleet.Fleet(hosts=()), settings), None
     path = fleet.locate(which.fleet, os.environ, "--hosts or --fleet")
 
     def read() -> fleet.Fleet:
         return _armed(fleet.read(path, hosts_may_come=hosts_may_come), settings)
 
-    asyncio.run(service.until_stopped(read(), settings, read))
-    return Exit.OK
+    return read(), read
 
 
 def _armed(known: fleet.Fleet, settings: Settings) -> fleet.Fleet:

@@ -157,6 +157,12 @@ def listen_options(command: Command) -> Command:
             metavar="ADDRESS",
             help="HOST:PORT where Prometheus asks for metrics (default: nowhere).",
         ),
+        click.option(
+            "--check-config",
+            is_flag=True,
+            help="Only say what of the configuration, the fleet file and the certificates it could "
+            "not start with.",
+        ),
     )
 
 

@@ -46,7 +46,7 @@ from virt_preflight.controller.watching import HostWatch
 from virt_preflight.treaty.calls import Calls, Unobserved
 from virt_preflight.treaty.certificates import BadCertificateError
 from virt_preflight.treaty.door import Door
-from virt_preflight.treaty.listening import CannotListenError, listen, listening
+from virt_preflight.treaty.listening import CannotListenError, Listening, listen, listening
 from virt_preflight.treaty.readiness import ready
 from virt_preflight.treaty.turnstile import Turnstile
 from virt_preflight.v1 import controller_pb2, controller_pb2_grpc, fleet_pb2_grpc
@@ -325,6 +325,25 @@ class Serving:
     roll: Roll
 
 
+def check(settings: Settings) -> None:
+    """What a start would find wrong before it listens or keeps anything. Raises CannotRunError."""
+    _listening(settings)
+    if settings.metrics:
+        from virt_preflight.treaty.exposition import CannotExpose, how_exposed
+
+        try:
+            how_exposed(settings.metrics, settings.tls, insecure=settings.insecure)
+        except CannotExpose as error:
+            raise CannotRunError(str(error)) from error
+
+
+def _listening(settings: Settings) -> Listening:
+    try:
+        return listening(settings.listen, settings.tls, insecure=settings.insecure)
+    except (BadCertificateError, CannotListenError) as error:
+        raise CannotRunError(str(error)) from error
+
+
 @asynccontextmanager
 async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[Serving]:
     """A started service; at the block's end it takes no more and lets what is under way finish."""
@@ -386,12 +405,12 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[Serving]:
         ours = (exchange.SERVICE, FLEET_SERVICE)
         names = (*ours, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
+        how = _listening(settings)
+        if metrics is not None and (identity := how.identity) is not None:
+            metrics.of_certificate(lambda: identity.ends)
         try:
-            how = listening(settings.listen, settings.tls, insecure=settings.insecure)
-            if metrics is not None and (identity := how.identity) is not None:
-                metrics.of_certificate(lambda: identity.ends)
             listen(server, how)
-        except (BadCertificateError, CannotListenError) as error:
+        except CannotListenError as error:
             raise CannotRunError(str(error)) from error
         await server.start()
         for name in ("", *ours):

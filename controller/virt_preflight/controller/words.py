@@ -61,3 +61,4 @@ class ServeWords:
     insecure: bool
     log_format: str | None
     metrics: str | None
+    check_config: bool

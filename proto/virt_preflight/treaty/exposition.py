@@ -52,11 +52,7 @@ def exposed(
     By mutual TLS where the same address would be for gRPC; whoever has a certificate may read.
     """
     host, port = part(address)
-    try:
-        how = listening((address,), tls, insecure=insecure)
-        handshakes = _Handshakes(server_files(tls)) if how.secure else None
-    except (BadCertificateError, CannotListenError) as error:
-        raise CannotExpose(f"metrics: {error}") from None
+    handshakes = how_exposed(address, tls, insecure=insecure)
     try:
         server = _Server(host, port, registry, handshakes)
     except OSError as error:
@@ -72,7 +68,17 @@ def exposed(
         thread.join(WITHIN_S)
 
 
-class _Handshakes:
+def how_exposed(address: str, tls: Tls, *, insecure: bool) -> Handshakes | None:
+    """By what handshakes, None for plainly. Raises CannotExpose."""
+    part(address)
+    try:
+        how = listening((address,), tls, insecure=insecure)
+        return Handshakes(server_files(tls)) if how.secure else None
+    except (BadCertificateError, CannotListenError) as error:
+        raise CannotExpose(f"metrics: {error}") from None
+
+
+class Handshakes:
     """With the certificate that the files hold by then, or the last that was of use."""
 
     def __init__(self, files: Files) -> None:
@@ -127,7 +133,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, handshakes: _Handshakes | None
+        self, host: str, port: int, registry: CollectorRegistry, handshakes: Handshakes | None
     ) -> None:
         self._handshakes = handshakes
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
