@@ -114,7 +114,7 @@ def test_a_caller_has_the_names_of_his_certificate() -> None:
         x509.UniformResourceIdentifier("spiffe://x/nova"),
         x509.RFC822Name("nova@example.org"),
     )
-    assert caller_of("ipv4:10.0.0.9:5", {"x509_pem_cert": [shown]}) == Caller(
+    assert caller_of("ipv4:10.0.0.9:5", {"x509_pem_cert": [shown]}, 0) == Caller(
         name="CN=nova",
         certified=True,
         dn="CN=nova",
@@ -128,11 +128,39 @@ def test_a_caller_has_the_names_of_his_certificate() -> None:
 
 
 def test_a_certificate_without_a_subject_is_called_by_another_name() -> None:
-    assert caller_of("", {"x509_pem_cert": [pem(name(), x509.DNSName("h1"))]}).name == "DNS:h1"
-    assert caller_of("", {"x509_pem_cert": [pem(name())]}).name == "a certificate without a name"
+    assert (
+        caller_of("", {"x509_pem_cert": [pem(name(), x509.DNSName("h1"))]}, None).name == "DNS:h1"
+    )
+    assert (
+        caller_of("", {"x509_pem_cert": [pem(name())]}, None).name == "a certificate without a name"
+    )
 
 
 def test_without_a_certificate_the_address_is_the_name() -> None:
-    assert caller_of("ipv4:127.0.0.1:5", {}) == Caller(name="ipv4:127.0.0.1")
-    assert caller_of("ipv6:%5B::1%5D:5", {}) == Caller(name="ipv6:%5B::1%5D")
-    assert caller_of("unix:", {}) == Caller(name="unix:")
+    assert caller_of("ipv4:10.0.0.9:5", {}, None) == Caller(name="ipv4:10.0.0.9")
+    assert caller_of("ipv6:[::1]:5", {}, None) == Caller(name="ipv6:[::1]")
+    assert caller_of("", {}, 0) == Caller(name="")
+
+
+def test_who_may_open_our_socket_is_trusted() -> None:
+    assert caller_of("unix:", {}, None) == Caller(name="unix:", trusted=True)
+
+
+def test_of_this_machine_s_users_root_and_we_ourselves_are_trusted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 4711)
+
+    def by(user: int) -> Caller:
+        return caller_of("ipv4:127.0.0.1:5", {}, user)
+
+    assert by(0) == Caller(name="ipv4:127.0.0.1 uid=0", trusted=True)
+    assert by(4711) == Caller(name="ipv4:127.0.0.1 uid=4711", trusted=True)
+    assert by(1000) == Caller(name="ipv4:127.0.0.1 uid=1000")
+
+
+def test_nobody_is_not_we_for_that_is_every_user_whom_a_namespace_does_not_know(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 65534)
+    assert not caller_of("ipv4:127.0.0.1:5", {}, 65534).trusted

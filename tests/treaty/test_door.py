@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +23,12 @@ from grpc_status import rpc_status
 from tests.treaty.pki import issue
 from virt_preflight.treaty.door import Door
 from virt_preflight.treaty.identities import ServerIdentity
+from virt_preflight.treaty.neighbours import Neighbours
 from virt_preflight.treaty.roles import Role, Roles
 from virt_preflight.treaty.turnstile import Turnstile
 from virt_preflight.v1 import agent_pb2, agent_pb2_grpc, guest_pb2, report_pb2
 
+US = f"ipv4:127.0.0.1 uid={os.geteuid()}"
 TRIAL = guest_pb2.Questions(depth=guest_pb2.DEPTH_TRIAL)
 
 
@@ -55,26 +61,67 @@ class Servicer(agent_pb2_grpc.AgentServiceServicer):
         yield agent_pb2.AttendRehearsalResponse(tidied=agent_pb2.RehearsalTidied())
 
 
+def free_port() -> int:
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        return int(asked.getsockname()[1])
+
+
+# What a tunnel of ssh does on the machine where it ends: its connection is its user's.
+TUNNEL = """
+import encodings.idna, os, select, socket, sys
+os.setuid(int(sys.argv[1]))
+entrance = socket.create_server(("127.0.0.1", 0))
+print(entrance.getsockname()[1], flush=True)
+there = entrance.accept()[0]
+back = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
+other = {there: back, back: there}
+while True:
+    for one in select.select(list(other), [], [], 60)[0]:
+        said = one.recv(65536)
+        if not said:
+            sys.exit()
+        other[one].sendall(said)
+"""
+
+
+@contextmanager
+def by_way_of(user: int, port: int) -> Iterator[str]:
+    """An address that leads to that port, through a process of another user."""
+    command = (sys.executable, "-I", "-S", "-c", TUNNEL, str(user), str(port))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tunnel:
+        assert tunnel.stdout is not None
+        try:
+            yield f"127.0.0.1:{int(tunnel.stdout.readline())}"
+        finally:
+            tunnel.kill()
+
+
 @asynccontextmanager
 async def opened(
-    roles: Roles, *, in_all: int = 99, per_caller: int = 99, tls: Path | None = None
+    roles: Roles, *, in_all: int = 99, per_caller: int = 99, tls: Path | None = None, port: int = 0
 ) -> AsyncIterator[grpc.aio.Channel]:
     """A server behind a door, and a channel to it; with TLS the caller is "O=..., CN=alice"."""
-    turnstile = Turnstile(in_all=in_all, per_caller=per_caller)
-    server = grpc.aio.server(interceptors=[Door(roles=roles, turnstile=turnstile)])
+    at = f"127.0.0.1:{port or free_port()}"
+    door = Door(
+        roles=roles,
+        turnstile=Turnstile(in_all=in_all, per_caller=per_caller),
+        neighbours=Neighbours((at,)),
+    )
+    server = grpc.aio.server(interceptors=[door], options=[("grpc.so_reuseport", 0)])
     agent_pb2_grpc.add_AgentServiceServicer_to_server(Servicer(), server)  # type: ignore[abstract]
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     if tls is None:
-        port = server.add_insecure_port("127.0.0.1:0")
-        channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        server.add_insecure_port(at)
+        channel = grpc.aio.insecure_channel(at)
     else:
         ca = trustme.CA()
         identity = ServerIdentity(issue(tls / "h1", ca, "127.0.0.1"))
         ours = issue(tls / "alice", ca, "alice.example.org", common_name="alice")
-        port = server.add_secure_port("127.0.0.1:0", identity.credentials())
+        server.add_secure_port(at, identity.credentials())
         shown = (ours.ca.read_bytes(), ours.key.read_bytes(), ours.cert.read_bytes())
         credentials = grpc.ssl_channel_credentials(*shown)
-        channel = grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials)
+        channel = grpc.aio.secure_channel(at, credentials)
     await server.start()
     async with channel:
         yield channel
@@ -102,7 +149,8 @@ async def test_a_certificate_alone_makes_a_viewer(tmp_path: Path) -> None:
         )
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert said.endswith(
-        "CN=alice has the role viewer, and this at the depth default takes the role scheduler"
+        "CN=alice has the role viewer, and this at the depth default takes the role scheduler: "
+        "[roles] of the configuration here may give it to that name"
     )
     assert (info.reason, info.domain) == ("ROLE_MISSING", "virt-preflight")
     assert info.metadata["role"] == "scheduler"
@@ -115,16 +163,14 @@ async def test_a_pattern_gives_a_role_up_to_its_depth(tmp_path: Path) -> None:
         deep = agent_pb2.PrepareDryRunRequest(questions=TRIAL)
         code, said, _ = await refusal(stub(channel).PrepareDryRun(deep))
         assert code is grpc.StatusCode.PERMISSION_DENIED
-        assert said.endswith(
-            "has the role scheduler, and this at the depth trial takes the role admin"
-        )
+        assert "has the role scheduler, and this at the depth trial takes the role admin" in said
 
 
 async def test_whoever_no_pattern_means_may_ask_nothing_but_health(tmp_path: Path) -> None:
     async with opened(Roles(viewer=()), tls=tmp_path) as channel:
         code, said, _ = await refusal(stub(channel).ListChecks(agent_pb2.ListChecksRequest()))
         assert code is grpc.StatusCode.PERMISSION_DENIED
-        assert said.endswith("CN=alice has no role, and this takes the role viewer")
+        assert "CN=alice has no role, and this takes the role viewer: " in said
         healthy: Any = health_pb2_grpc.HealthStub(channel)
         await healthy.Check(health_pb2.HealthCheckRequest())
 
@@ -137,6 +183,46 @@ async def test_a_rehearsal_is_not_attended_for_a_viewer() -> None:
         assert "takes the role admin" in said
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user: NOT TESTED")
+@pytest.mark.parametrize("netlink", ["allowed", "denied"])
+async def test_another_user_of_this_machine_is_a_scheduler_and_told_what_to_do(
+    netlink: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if netlink == "denied":
+        monkeypatch.setattr("virt_preflight.treaty.neighbours.NETLINK_SOCK_DIAG", -1)
+    caplog.set_level(logging.INFO, "virt_preflight.audit")
+    port = free_port()
+    deep = agent_pb2.PrepareDryRunRequest(questions=TRIAL)
+    async with opened(Roles(), port=port) as ours:
+        with by_way_of(4711, port) as entrance:
+            async with grpc.aio.insecure_channel(entrance) as theirs:
+                await stub(theirs).PrepareDryRun(agent_pb2.PrepareDryRunRequest())
+                code, said, info = await refusal(stub(theirs).PrepareDryRun(deep))
+        await stub(ours).PrepareDryRun(deep)
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert said == (
+        "ipv4:127.0.0.1 uid=4711 has the role scheduler, and this at the depth trial takes the role"
+        " admin: ask as root on this machine or over its Unix socket, or by a certificate; or have"
+        " [roles] of the configuration here give it to `local`"
+    )
+    assert info.reason == "ROLE_MISSING"
+    who = [(one.__dict__["caller"], one.__dict__["role"]) for one in caplog.records]
+    assert who == [
+        ("ipv4:127.0.0.1 uid=4711", "scheduler"),
+        ("ipv4:127.0.0.1 uid=4711", "scheduler"),
+        ("ipv4:127.0.0.1 uid=0", "admin"),
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user: NOT TESTED")
+async def test_another_user_is_an_admin_where_the_table_says_so_of_local_callers() -> None:
+    port = free_port()
+    async with opened(Roles(local=Role.ADMIN), port=port):
+        with by_way_of(4711, port) as entrance:
+            async with grpc.aio.insecure_channel(entrance) as theirs:
+                await stub(theirs).PrepareDryRun(agent_pb2.PrepareDryRunRequest(questions=TRIAL))
+
+
 async def test_beyond_the_limits_it_is_resource_exhausted_at_once() -> None:
     async with opened(Roles(), per_caller=1) as channel:
         inside = stub(channel).AttendRehearsal()
@@ -145,7 +231,7 @@ async def test_beyond_the_limits_it_is_resource_exhausted_at_once() -> None:
             stub(channel).PrepareDryRun(agent_pb2.PrepareDryRunRequest())
         )
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert said == "1 requests of ipv4:127.0.0.1 are under way already: try again later"
+        assert said == f"1 requests of {US} are under way already: try again later"
         assert info.reason == "TOO_MANY"
         await inside.done_writing()
         tidied = await inside.read()
@@ -189,7 +275,7 @@ async def test_each_question_is_one_line_with_what_came_of_it(
         for record in caplog.records
         if record.name == "virt_preflight.audit"
     ]
-    who = ("ipv4:127.0.0.1", "scheduler")
+    who = (US, "scheduler")
     assert sorted(told) == [
         (*who, "BeginDryRun", "default", "db2", "NOT_FOUND"),
         (*who, "ListDomains", "", "", "UNKNOWN"),

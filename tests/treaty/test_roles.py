@@ -4,20 +4,30 @@ import pytest
 from virt_preflight.treaty.callers import Caller
 from virt_preflight.treaty.roles import Role, Roles
 
-LOCAL = Caller(name="unix:")
+LOCAL = Caller(name="unix:", trusted=True)
+STRANGER = Caller(name="ipv4:127.0.0.1 uid=1000")
 
 
 def alice(dn: str = "C=GB,O=Example,CN=alice", *others: str) -> Caller:
     return Caller(name=dn, certified=True, dn=dn, others=others)
 
 
-def test_without_a_table_a_certificate_makes_a_viewer_and_a_local_caller_an_admin() -> None:
+def test_without_a_table_a_certificate_makes_a_viewer() -> None:
     assert Roles().of(alice()) is Role.VIEWER
+
+
+def test_without_a_table_who_is_trusted_is_an_admin_and_all_others_are_schedulers() -> None:
     assert Roles().of(LOCAL) is Role.ADMIN
+    assert Roles().of(STRANGER) is Role.SCHEDULER
 
 
-def test_a_local_caller_has_the_role_that_the_table_says() -> None:
-    assert Roles(local=Role.VIEWER, admin=("*",)).of(LOCAL) is Role.VIEWER
+@pytest.mark.parametrize("caller", [LOCAL, STRANGER])
+@pytest.mark.parametrize("role", list(Role))
+def test_what_the_table_says_of_local_callers_holds_for_all_of_them(
+    caller: Caller, role: Role
+) -> None:
+    table = msgspec.convert({"local": str(role), "admin": ["*"]}, Roles)
+    assert table.of(caller) is role
 
 
 @pytest.mark.parametrize(

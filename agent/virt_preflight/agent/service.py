@@ -46,6 +46,7 @@ from virt_preflight.treaty.calls import CallObserver, Calls, Unobserved
 from virt_preflight.treaty.door import Door
 from virt_preflight.treaty.identities import ServerIdentity
 from virt_preflight.treaty.listening import Listening, listen
+from virt_preflight.treaty.neighbours import Neighbours
 from virt_preflight.treaty.roles import Roles
 from virt_preflight.treaty.turnstile import Turnstile
 from virt_preflight.v1 import agent_pb2, agent_pb2_grpc, guest_pb2
@@ -64,7 +65,7 @@ WITHIN_S = 15.0
 # Kept back from the caller's time, so that the answer arrives while he still waits.
 KEPT_BACK_S = 0.2
 THREADS = 8
-LOCAL_ROLES = Roles()
+ROLES = Roles()
 LIMITS = Limits()
 
 
@@ -388,7 +389,7 @@ def depth_of(request: object) -> str:
 async def serve(
     servicer: AgentServicer,
     how: Listening,
-    roles: Roles = LOCAL_ROLES,
+    roles: Roles = ROLES,
     limits: Limits = LIMITS,
     observer: CallObserver | None = None,
 ) -> grpc.aio.Server:
@@ -397,8 +398,9 @@ async def serve(
         service=SERVICE, methods=METHODS, depth_of=depth_of, observer=observer or Unobserved()
     )
     turnstile = Turnstile(in_all=limits.requests, per_caller=limits.requests_per_caller)
+    door = Door(roles=roles, turnstile=turnstile, neighbours=Neighbours(how.plain))
     server = grpc.aio.server(
-        interceptors=(calls, Door(roles=roles, turnstile=turnstile)),
+        interceptors=(calls, door),
         options=[
             ("grpc.max_receive_message_length", MESSAGE_BYTES_AT_MOST),
             # Two agents on one port would answer in turn, each for itself.

@@ -283,7 +283,8 @@ def _explained(
             return Silent(host=host, why=why, next_step=_upgrade(at))
         case grpc.StatusCode.PERMISSION_DENIED:
             why = f"permission denied: {details}" if details else "permission denied"
-            return Silent(host=host, why=why, next_step=ROLE.format(name=host))
+            # Who came without a certificate is told by the agent itself.
+            return Silent(host=host, why=why, next_step=ROLE.format(name=host) if secret else "")
         case code:
             return Silent(host=host, why=f"{_words(code)}: {details}" if details else _words(code))
 

@@ -47,6 +47,7 @@ from virt_preflight.treaty.calls import Calls, Unobserved
 from virt_preflight.treaty.certificates import BadCertificateError
 from virt_preflight.treaty.door import Door
 from virt_preflight.treaty.listening import CannotListenError, Listening, listen, listening
+from virt_preflight.treaty.neighbours import Neighbours
 from virt_preflight.treaty.readiness import ready
 from virt_preflight.treaty.turnstile import Turnstile
 from virt_preflight.v1 import controller_pb2, controller_pb2_grpc, fleet_pb2_grpc
@@ -384,9 +385,14 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[Serving]:
             depth_of=_depth_of,
             observer=metrics or Unobserved(),
         )
-        turnstile = Turnstile(in_all=limits.requests, per_caller=limits.requests_per_caller)
+        how = _listening(settings)
+        door = Door(
+            roles=settings.roles,
+            turnstile=Turnstile(in_all=limits.requests, per_caller=limits.requests_per_caller),
+            neighbours=Neighbours(how.plain),
+        )
         server = grpc.aio.server(
-            interceptors=(calls, Door(roles=settings.roles, turnstile=turnstile)),
+            interceptors=(calls, door),
             options=[
                 ("grpc.max_receive_message_length", limits.message_mib * 1024 * 1024),
                 # Two controllers on one port would answer in turn.
@@ -405,7 +411,6 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[Serving]:
         ours = (exchange.SERVICE, FLEET_SERVICE)
         names = (*ours, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-        how = _listening(settings)
         if metrics is not None and (identity := how.identity) is not None:
             metrics.of_certificate(lambda: identity.ends)
         try:

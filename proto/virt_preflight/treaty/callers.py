@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ PART_BY_OID = {
     "0.9.2342.19200300.100.1.25": "DC",
     "1.2.840.113549.1.9.1": "EMAIL",
 }
+# The kernel's default for users that a namespace does not know (user_namespaces(7)).
+NOBODY = 65534
 # Callers come over few connections, and each call shows the whole certificate.
 REMEMBERED = 1024
 
@@ -42,20 +45,34 @@ REMEMBERED = 1024
 class Caller:
     """Whoever has come through the handshake, if there was one."""
 
-    # Of the certificate; without one the address, without its port, which differs by connection.
+    # Of the certificate; without one the address, without its port, which differs by connection,
+    # and the user.
     name: str
     certified: bool = False
+    # Without one: on this machine he may all that we may, so it need not be kept from him.
+    trusted: bool = False
     # The distinguished name as libvirt compares it: "C=GB,O=Example,CN=alice".
     dn: str = ""
     # "DNS:h1", "IP:10.0.0.1", "URI:spiffe://...", "EMAIL:alice@example.org".
     others: tuple[str, ...] = ()
 
 
-def caller_of(peer: str, auth: Mapping[str, Iterable[bytes]]) -> Caller:
-    """As gRPC has it of a connection."""
+def caller_of(peer: str, auth: Mapping[str, Iterable[bytes]], user: int | None) -> Caller:
+    """As gRPC has it of a connection; the user whose it is, where the kernel says so."""
     for pem in auth.get("x509_pem_cert", ()):
         return certified(pem)
-    return Caller(name=re.sub(r":[0-9]+$", "", peer) if peer.startswith("ip") else peer)
+    if not peer.startswith("ip"):
+        # Who may open our Unix socket its folder says.
+        return Caller(name=peer, trusted=peer.startswith("unix:"))
+    place = re.sub(r":[0-9]+$", "", peer)
+    if user is None:
+        return Caller(name=place)
+    return Caller(name=f"{place} uid={user}", trusted=_is_one_of_us(user))
+
+
+def _is_one_of_us(user: int) -> bool:
+    """Root, and whom we run as. In a user namespace NOBODY is everybody who is not known there."""
+    return user in (0, os.geteuid()) and user != NOBODY
 
 
 @lru_cache(REMEMBERED)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import unquote
 
 import grpc
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -20,6 +21,7 @@ from grpc_status import rpc_status
 from virt_preflight.treaty import audit, questions
 from virt_preflight.treaty.callers import Caller, caller_of
 from virt_preflight.treaty.calls import code_of
+from virt_preflight.treaty.neighbours import Neighbours
 from virt_preflight.treaty.roles import Role, Roles
 from virt_preflight.treaty.turnstile import TooManyError, Turnstile
 
@@ -45,6 +47,8 @@ class Door(grpc.aio.ServerInterceptor):
 
     roles: Roles
     turnstile: Turnstile
+    # Who may come from this machine, and is asked about at each call.
+    neighbours: Neighbours
     _guarded: dict[str, Handler] = field(default_factory=dict)
 
     async def intercept_service(
@@ -99,11 +103,17 @@ class Door(grpc.aio.ServerInterceptor):
 
         return answers
 
+    async def _caller(self, context: Context) -> Caller:
+        peer, shown = unquote(context.peer()), context.auth_context()
+        secret = "x509_pem_cert" in shown
+        user = None if secret else await self.neighbours.owner(peer.partition(":")[2])
+        return caller_of(peer, shown, user)
+
     @asynccontextmanager
     async def _entered(self, method: str, request: Any, context: Context) -> AsyncIterator[_Visit]:
         """Inside for as long as the block lasts, if he may; noted in any case."""
         began = time.monotonic()
-        caller = caller_of(context.peer(), context.auth_context())
+        caller = await self._caller(context)
         role = self.roles.of(caller)
         asked = questions.asked(method, request)
         visit = _Visit()
@@ -142,8 +152,18 @@ async def _deny(
         domain=DOMAIN,
         metadata={"caller": caller.name, "role": wanted},
     )
-    message = f"{caller.name} {has}, and this{at} takes the role {wanted}"
+    message = f"{caller.name} {has}, and this{at} takes the role {wanted}: {_way(caller)}"
     await _refuse(context, code_pb2.PERMISSION_DENIED, message, info)
+
+
+def _way(caller: Caller) -> str:
+    """To a higher role."""
+    if caller.certified:
+        return "[roles] of the configuration here may give it to that name"
+    return (
+        "ask as root on this machine or over its Unix socket, or by a certificate; or have [roles]"
+        " of the configuration here give it to `local`"
+    )
 
 
 async def _refuse(

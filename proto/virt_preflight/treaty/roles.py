@@ -34,8 +34,9 @@ class Roles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     an alternative one.
     """
 
-    # Of callers without a certificate: on loopback, on Unix sockets, and all where it is insecure.
-    local: Role = Role.ADMIN
+    # Of all callers without a certificate: on loopback, on Unix sockets, and where it is insecure.
+    # None: admin for those who might do the same without us, scheduler for all others.
+    local: Role | None = None
     viewer: tuple[str, ...] = ("*",)
     scheduler: tuple[str, ...] = ()
     admin: tuple[str, ...] = ()
@@ -49,7 +50,7 @@ class Roles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def of(self, caller: Caller) -> Role | None:
         """The highest that he has."""
         if not caller.certified:
-            return self.local
+            return self.local or (Role.ADMIN if caller.trusted else Role.SCHEDULER)
         patterns_by_role = {
             Role.ADMIN: self.admin,
             Role.SCHEDULER: self.scheduler,
