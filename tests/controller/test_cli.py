@@ -49,7 +49,6 @@ def complaint(capsys: pytest.CaptureFixture[str], code: Exit, *arguments: str) -
         (["check", "db1", "--to", "h1,,h2"], "'--to': is empty"),
         (["check", "db1", "--live", "--offline"], "--live and --offline exclude each other"),
         (["check", "db1", "--direct", "--p2p"], "--direct and --p2p exclude each other"),
-        (["check", "db1", "--compressed", "--parallel"], "--compressed and --parallel exclude"),
         (["check", "db1", "--postcopy", "--suspend"], "--suspend and --postcopy exclude"),
         (["check", "db1", "--dname", "a/b"], "'--dname': a/b has a slash"),
         (["check", "db1", "--dname", "a\nb"], "'--dname': a\\x0ab has a line feed"),

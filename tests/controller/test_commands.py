@@ -336,10 +336,10 @@ def test_options_that_change_nothing_are_printed_and_nobody_is_asked_about_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with running(source(), destination("h2")) as fleet:
-        check(fleet, "--suspend", "--undefinesource", "--compressed", "-o", "json")
+        check(fleet, "--suspend", "--undefinesource", "-o", "json")
     document = json.loads(capsys.readouterr().out)
-    assert document["options"] == ["live", "p2p", "suspend", "undefinesource", "compressed"]
-    assert "--suspend --undefinesource --compressed db1 " in document["hosts"][0]["command"]
+    assert document["options"] == ["live", "p2p", "suspend", "undefinesource"]
+    assert "--suspend --undefinesource db1 " in document["hosts"][0]["command"]
     (request,) = fleet["h2"].requests("PrepareDryRun")
     assert agent_pb2.PrepareDryRunRequest.FromString(request).options == guest_pb2.MigrationOptions(
         live=True, p2p=True

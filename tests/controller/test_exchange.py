@@ -85,9 +85,7 @@ def test_the_verdict_of_an_answer_is_that_of_source_and_host_together() -> None:
 
 @given(
     some.sets(
-        some.sampled_from(
-            [flag for flag in FLAGS if flag not in ("live", "compressed", "suspend", "direct")]
-        )
+        some.sampled_from([flag for flag in FLAGS if flag not in ("live", "suspend", "direct")])
     ),
     TEXTS.filter(str.strip),
     some.sampled_from(Depth),
@@ -179,3 +177,11 @@ def test_a_name_that_no_guest_can_have_is_refused(dname: str) -> None:
 def test_a_severity_has_a_number_on_the_wire_each() -> None:
     assert set(exchange.WIRE_SEVERITIES) == {None, *Severity}
     assert set(exchange.WIRE_VERDICTS) == set(Verdict)
+
+
+def test_an_older_callers_wish_to_compress_is_heard() -> None:
+    move = controller_pb2.Move()
+    move.command.compressed = True
+    asked = exchange.question_of(controller_pb2.GuestChoice(name="db1"), "guest", move)
+    assert asked.options.compressed
+    assert wire.options_message(asked.options).compressed

@@ -399,7 +399,7 @@ def ask_cli(lab: Lab, question: Question) -> dict[str, Any]:
 
 # Options of `virsh migrate` that change nothing about whether it succeeds, and how many words
 # follow them: virt-preflight does not know them.
-UNASKED = {"--suspend": 0, "--undefinesource": 0, "--compressed": 0, "--parallel-connections": 1}
+UNASKED = {"--suspend": 0, "--undefinesource": 0, "--parallel-connections": 1}
 
 
 def asked(options: Sequence[str]) -> Iterator[str]:

@@ -23,7 +23,10 @@ from virt_preflight.agent.xml import BadXml, Element, parse, text_of
 # tells of the host's software and devices, not of anybody's files.
 OURS = (
     "/sys",
-    *(f"/proc/{name}" for name in ("cpuinfo", "meminfo", "modules", "mounts", "stat", "sys")),
+    *(
+        f"/proc/{name}"
+        for name in ("cpuinfo", "locks", "meminfo", "modules", "mounts", "stat", "sys")
+    ),
     *(f"/dev/{name}" for name in ("kvm", "net", "userfaultfd", "vfio", "vhost-net", "vhost-vsock")),
     *(f"/dev/{name}" for name in ("hwrng", "null", "random", "urandom", "dri", "bus/usb")),
     *(f"/etc/{name}" for name in ("libvirt/qemu.conf", "libvirt/secrets", "qemu/firmware")),

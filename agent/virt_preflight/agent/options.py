@@ -23,6 +23,7 @@ class MigrationOptions:
     tls: bool = False
     parallel: bool = False
     unsafe: bool = False
+    compressed: bool = False
     dname: str = ""
     xml: bytes = b""
     migrateuri: str = ""

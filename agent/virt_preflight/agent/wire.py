@@ -85,6 +85,7 @@ def options(message: guest_pb2.MigrationOptions) -> MigrationOptions:
         tls=message.tls,
         parallel=message.parallel,
         unsafe=message.unsafe,
+        compressed=message.compressed,
         dname=message.dname,
         xml=message.xml,
         migrateuri=message.migrateuri,

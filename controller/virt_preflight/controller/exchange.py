@@ -145,6 +145,8 @@ def _options(move: controller_pb2.Move) -> MigrationOptions:
         for field in fields(MigrationOptions)
         if field.name not in (*UNASKED, "migrate_disks", "xml_file")
     }
+    # Older callers say so among what is only printed.
+    asked["compressed"] = given.compressed or move.command.compressed
     printed = {name: getattr(move.command, name) for name in UNASKED}
     return with_defaults(
         MigrationOptions(
@@ -196,7 +198,9 @@ def move_message(question: Question, timeout_s: float | None) -> controller_pb2.
         labels=question.labels,
         options=wire.options_message(options),
         command=controller_pb2.CommandOptions(
-            xml_file=options.xml_file, **{name: getattr(options, name) for name in UNASKED}
+            xml_file=options.xml_file,
+            compressed=options.compressed,  # for a service that does not ask about it yet
+            **{name: getattr(options, name) for name in UNASKED},
         ),
         questions=wire.questions_message(question.questions),
         timeout=timeout_message(timeout_s),

@@ -33,7 +33,7 @@ HELP_BY_FLAG = {
     "unsafe": "Even where libvirt says that its disks may be harmed.",
     "suspend": "Leave it paused on the destination (only printed).",
     "undefinesource": "Undefine it on the source afterwards (only printed).",
-    "compressed": "Compress its memory on the way (only printed).",
+    "compressed": "Compress its memory on the way.",
 }
 
 

@@ -8,7 +8,7 @@ from virt_preflight.controller.trouble import BadFieldError
 VALUED = ("migrate_disks", "dname", "xml", "migrateuri", "desturi")
 # Whether the guest can move does not hang on these: nobody is asked about them, and the command
 # that is printed has them.
-UNASKED = ("suspend", "undefinesource", "compressed")
+UNASKED = ("suspend", "undefinesource")
 # These two name one host's address, so they can only be right for one destination.
 FOR_ONE_HOST = ("migrateuri", "desturi")
 
@@ -55,9 +55,6 @@ def with_defaults(options: MigrationOptions) -> MigrationOptions:
         raise BadFieldError("options.live", "and --offline exclude each other")
     if options.direct and options.p2p:
         raise BadFieldError("options.direct", "and --p2p exclude each other")
-    if options.compressed and options.parallel:
-        # qemuMigrationParamsSetCompression, qemu/qemu_migration_params.c, since libvirt 9.4.
-        raise BadFieldError("options.compressed", "and --parallel exclude each other")
     if options.postcopy and options.suspend:
         # "post-copy migration is not supported with non-live or paused migration", when all is
         # prepared, seen with libvirt 9.0 and 11.3.

@@ -174,6 +174,7 @@ class CommandOptions(_message.Message):
     suspend: _builtins.bool
     undefinesource: _builtins.bool
     compressed: _builtins.bool
+    """As `MigrationOptions.compressed`, which newer callers set: hosts are asked about it."""
     xml_file: _builtins.str
     """Name of the file that `MigrationOptions.xml` is from."""
     def __init__(

@@ -452,6 +452,7 @@ class MigrationOptions(_message.Message):
     XML_FIELD_NUMBER: _builtins.int
     MIGRATEURI_FIELD_NUMBER: _builtins.int
     DESTURI_FIELD_NUMBER: _builtins.int
+    COMPRESSED_FIELD_NUMBER: _builtins.int
     live: _builtins.bool
     offline: _builtins.bool
     p2p: _builtins.bool
@@ -471,6 +472,7 @@ class MigrationOptions(_message.Message):
     """Domain XML for the destination in place of the guest's own."""
     migrateuri: _builtins.str
     desturi: _builtins.str
+    compressed: _builtins.bool
     @_builtins.property
     def migrate_disks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Targets of the disks to copy (vda, ...); empty: those that libvirt chooses itself."""
@@ -496,10 +498,11 @@ class MigrationOptions(_message.Message):
         xml: _builtins.bytes = ...,
         migrateuri: _builtins.str = ...,
         desturi: _builtins.str = ...,
+        compressed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_converge", b"auto_converge", "copy_storage_all", b"copy_storage_all", "copy_storage_inc", b"copy_storage_inc", "desturi", b"desturi", "direct", b"direct", "dname", b"dname", "live", b"live", "migrate_disks", b"migrate_disks", "migrateuri", b"migrateuri", "offline", b"offline", "p2p", b"p2p", "parallel", b"parallel", "persistent", b"persistent", "postcopy", b"postcopy", "tls", b"tls", "tunnelled", b"tunnelled", "unsafe", b"unsafe", "xml", b"xml"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_converge", b"auto_converge", "compressed", b"compressed", "copy_storage_all", b"copy_storage_all", "copy_storage_inc", b"copy_storage_inc", "desturi", b"desturi", "direct", b"direct", "dname", b"dname", "live", b"live", "migrate_disks", b"migrate_disks", "migrateuri", b"migrateuri", "offline", b"offline", "p2p", b"p2p", "parallel", b"parallel", "persistent", b"persistent", "postcopy", b"postcopy", "tls", b"tls", "tunnelled", b"tunnelled", "unsafe", b"unsafe", "xml", b"xml"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -182,8 +182,10 @@ def test_a_guest_that_is_just_coming_is_left_alone() -> None:
     assert clock.now == 0
 
 
-def test_an_offline_move_and_a_guest_without_a_uuid_are_refused() -> None:
+def test_an_offline_move_one_by_a_socket_and_a_guest_without_a_uuid_are_refused() -> None:
     assert "--offline" in refused(asked(host(), options=MigrationOptions(offline=True)))
+    by_socket = MigrationOptions(migrateuri="unix:///srv/m.sock")
+    assert "would stay there" in refused(asked(host(), options=by_socket))
     assert "no UUID" in refused(asked(host(), uuid=""))
 
 

@@ -154,6 +154,8 @@ def test_a_destination_that_only_the_client_has_to_reach_is_no_finding_with_dire
 # Blockers of the destination's Prepare that a rehearsal leaves open, each with the reason.
 NOT_DECIDED = {
     "hostdevs.pci-group-not-free": "QEMU opens none that only comes after the guest",
+    "options.compressed-parallel": "the source's libvirt has a say when it performs",
+    "transport.no-place-for-socket": "a move by way of a socket is not rehearsed: it would stay",
     "libvirt.refused": "it is what libvirt said, no question of ours",
 }
 

@@ -4,19 +4,28 @@ from tests.agent.fake import FakeSource
 from virt_preflight.agent.check import CouldNotTell, Problem
 from virt_preflight.agent.domain import read_domain
 from virt_preflight.agent.families.definition import (
+    KEPT as PLACE,
+)
+from virt_preflight.agent.families.definition import (
     GuestWords,
+    KeptPlace,
     StoredWords,
+    ToBeKept,
     guest_words,
+    kept_place,
     known_stored_words,
     known_words,
+    no_place,
     not_told,
     stored_refused,
     stored_words,
+    to_be_kept,
     word_unknown,
 )
 from virt_preflight.agent.families.versions import SCHEMA
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
+from virt_preflight.agent.sources import FileStat, Want
 
 KEPT = MigrationOptions(persistent=True)
 NEW = "<devices><audio id='1' type='pipewire'/></devices>"
@@ -99,3 +108,33 @@ def test_a_definition_that_does_not_travel_is_not_missed() -> None:
     origin = GuestOrigin(host_name="h1", host_uuid="1", unlearned={"stored_xml": "hung"})
     assert not list(not_told(origin, MigrationOptions()))
     assert not list(not_told(GuestOrigin(host_name="h1", host_uuid="1"), KEPT))
+
+
+def place(kind: str = "dir", *, writable: bool = True) -> KeptPlace:
+    found = FileStat(kind=kind, size_bytes=0, mode=0o700, uid=0, gid=0, device=1, inode=1)
+    return kept_place(
+        FakeSource(stats={PLACE: found}, mays={(PLACE, Want.WRITE, "root"): writable})
+    )
+
+
+def test_a_definition_that_cannot_be_written_ends_the_move_when_all_has_arrived() -> None:
+    (problem,) = no_place(ToBeKept(), place(writable=False))
+    assert isinstance(problem, Problem)
+    assert (problem.subject, problem.found) == (
+        f"directory {PLACE}",
+        "libvirtd may not write there",
+    )
+    (other,) = no_place(ToBeKept(), place("file"))
+    assert isinstance(other, Problem)
+    assert other.found == "no directory"
+
+
+def test_where_libvirtd_may_write_or_makes_the_directory_a_definition_is_kept() -> None:
+    assert not list(no_place(ToBeKept(), place()))
+    assert not list(no_place(ToBeKept(), kept_place(FakeSource())))
+
+
+def test_what_only_runs_is_not_written_down() -> None:
+    assert to_be_kept(MigrationOptions()) is None
+    assert to_be_kept(KEPT) == ToBeKept()
+    assert no_place.offline

@@ -12,10 +12,13 @@ from virt_preflight.agent.domain import read_domain
 from virt_preflight.agent.families.daemon import QemuConf, QemuUser
 from virt_preflight.agent.families.firmware import (
     FirmwareDigests,
+    FlashFormats,
     GuestFirmware,
     SeenFirmware,
     firmware_digests,
     firmware_openings,
+    flash_formats,
+    format_unknown,
     guest_bytes,
     guest_doubts,
     guest_firmware,
@@ -38,6 +41,7 @@ from virt_preflight.agent.families.firmware.host import (
     NvramToMake,
     data_folders,
 )
+from virt_preflight.agent.families.versions import SCHEMA
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.report import Severity
 from virt_preflight.agent.sources import FileStat, SourceError, Unreadable, User, Want
@@ -545,3 +549,46 @@ def test_a_loader_that_the_guest_writes_to_is_its_own() -> None:
     wanted = guest(UEFI.replace("readonly='yes'", "readonly='no'"))
     source = replace(host(), digests={CODE: "aa"})
     assert firmware_digests(source, wanted, look(wanted, source)) is None
+
+
+IN_QCOW2 = UEFI.replace("<nvram", "<nvram format='qcow2'")
+# As libvirt 9.0 and 11.3 have <os><nvram>, shortened; another of that name is a device of pSeries.
+DEVICE = "<element name='nvram'><optional><ref name='address'/></optional></element>"
+OF_OLD = f'<element name="nvram"><attribute name="template"/></element>{DEVICE}'
+OF_NEW = f'<element name="nvram"><ref name="pflashFormat"/></element>{DEVICE}'
+
+
+def flash(
+    schema: str, inside: str = IN_QCOW2, sizes: Mapping[str, int] | None = None
+) -> tuple[GuestFirmware, SeenFirmware, FlashFormats, GuestOrigin]:
+    wanted, source = guest(inside), host(texts={SCHEMA: schema})
+    formats = flash_formats(source, wanted)
+    assert formats is not None
+    told = {VARS: 540672} if sizes is None else sizes
+    return wanted, look(wanted, source), formats, origin(told)
+
+
+def test_an_older_libvirt_takes_flash_in_qcow2_for_raw() -> None:
+    problem = one(format_unknown(*flash(OF_OLD)))
+    assert (problem.subject, problem.wanted) == ("NVRAM", "a libvirt that knows qcow2 flash")
+    assert problem.found == f"one that takes {VARS} for raw"
+    loader = UEFI.replace("<loader", "<loader format='qcow2'")
+    assert one(format_unknown(*flash(OF_OLD, loader, {CODE: 3653632}))).subject == "loader"
+
+
+def test_a_newer_libvirt_knows_of_formats() -> None:
+    assert not list(format_unknown(*flash(OF_NEW)))
+
+
+def test_raw_flash_of_just_that_size_is_taken_for_what_it_is() -> None:
+    assert not list(format_unknown(*flash(OF_OLD, sizes={VARS: 131072})))
+    assert open_question(format_unknown(*flash(OF_OLD, sizes={}))).subject == "NVRAM"
+
+
+def test_a_guest_with_raw_flash_needs_no_such_libvirt() -> None:
+    assert flash_formats(host(), guest(UEFI)) is None
+
+
+def test_a_schema_without_variables_is_not_understood() -> None:
+    with pytest.raises(Unreadable, match="not understood"):
+        flash_formats(host(texts={SCHEMA: "<grammar/>"}), guest(IN_QCOW2))

@@ -16,6 +16,7 @@ from virt_preflight.agent.families.options import (
     TunnelledCopy,
     bad_migrateuri,
     changed_xml,
+    compressed_parallel,
     destination_xml,
     direct,
     disks_not_copied,
@@ -404,4 +405,34 @@ def test_with_qemu_7_2_or_with_one_of_the_two_options_nothing_is_said() -> None:
 def test_of_a_qemu_that_was_not_tried_with_both_nothing_is_claimed() -> None:
     between = HostVersions(libvirt=0, qemu=8_002_000)
     left = list(postcopy_parallel(BOTH, between, on_the_way(None)))
+    assert [type(one) for one in left] == [CouldNotTell, CouldNotTell]
+
+
+SQUEEZED = MigrationOptions(compressed=True, parallel=True)
+
+
+def from_libvirt(version: int | None) -> GuestOrigin:
+    return GuestOrigin(host_name="h1", host_uuid="1", libvirt_version=version)
+
+
+def test_compressed_over_several_connections_is_refused_by_newer_libvirts_on_either_side() -> None:
+    old, new = HostVersions(libvirt=9_000_000, qemu=0), HostVersions(libvirt=11_003_000, qemu=0)
+    (source,) = compressed_parallel(SQUEEZED, old, from_libvirt(11_003_000))
+    assert isinstance(source, Problem)
+    assert (source.subject, source.found) == ("libvirt of the source", "libvirt 11.3.0")
+    (destination,) = compressed_parallel(SQUEEZED, new, from_libvirt(9_000_000))
+    assert isinstance(destination, Problem)
+    assert destination.subject == "libvirt of the destination"
+
+
+def test_with_libvirt_9_0_or_with_one_of_those_options_alone_nothing_is_said() -> None:
+    old, new = HostVersions(libvirt=9_000_000, qemu=0), HostVersions(libvirt=11_003_000, qemu=0)
+    assert not list(compressed_parallel(SQUEEZED, old, from_libvirt(9_000_000)))
+    for one in (MigrationOptions(compressed=True), MigrationOptions(parallel=True)):
+        assert not list(compressed_parallel(one, new, from_libvirt(11_003_000)))
+
+
+def test_of_a_libvirt_that_was_not_tried_with_both_nothing_is_claimed() -> None:
+    between = HostVersions(libvirt=10_000_000, qemu=0)
+    left = list(compressed_parallel(SQUEEZED, between, from_libvirt(None)))
     assert [type(one) for one in left] == [CouldNotTell, CouldNotTell]

@@ -14,6 +14,7 @@ from virt_preflight.agent.families.state import (
     HostClock,
     block_job,
     confidential,
+    custom_monitor,
     dimm_without_address,
     guest_clock,
     guest_condition,
@@ -292,3 +293,22 @@ def test_shared_memory_of_a_peer_holds_the_guest() -> None:
 
 def test_modules_do_not_make_shared_memory() -> None:
     assert not list(shared_memory(GuestLooseMemory(dimms=(0,), role_by_shmem=())))
+
+
+def test_a_qemu_that_was_given_commands_past_libvirt_may_have_what_nobody_knows() -> None:
+    told = ("tainted: custom monitor control commands issued",)
+    (problem,) = problems(custom_monitor(condition(messages=told)))
+    assert problem.subject == "g"
+    assert "what they did is not known" in problem.found
+    assert custom_monitor.severity is Severity.RISK
+
+
+def test_other_things_that_libvirt_holds_against_a_guest_are_no_commands() -> None:
+    assert not list(custom_monitor(condition(messages=("tainted: running with high privileges",))))
+    assert not list(custom_monitor(condition(messages=())))
+    assert not list(custom_monitor(condition()))
+
+
+def test_what_libvirt_holds_against_a_guest_is_read() -> None:
+    assert asked({"messages": ["a", "b"]}).messages == ("a", "b")
+    assert asked({"messages": []}).messages == ()

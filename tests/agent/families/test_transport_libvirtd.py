@@ -13,7 +13,7 @@ from virt_preflight.agent.families.transport import (
     seen_daemon,
 )
 from virt_preflight.agent.options import MigrationOptions
-from virt_preflight.agent.sources import Absent, Refused, SourceError, Unreadable
+from virt_preflight.agent.sources import Absent, FileStat, Refused, SourceError, Unreadable
 
 NOW_S = 1_800_000_000.0
 CA = trustme.CA()
@@ -34,6 +34,12 @@ AUTHORITY, CLIENT = "/etc/pki/CA/cacert.pem", "/etc/pki/libvirt/clientcert.pem"
             "qemu+tls://h2/system?pkipath=/a",
             DestinationDaemon(host="h2", port=16514, tls="elsewhere"),
         ),
+        (
+            "qemu+unix:///system?socket=/run/h2.sock",
+            DestinationDaemon(host="", port=0, socket="/run/h2.sock"),
+        ),
+        ("qemu+unix:///system", None),
+        ("qemu+unix:///system?socket=h2", None),
         ("qemu+ssh://h2/system", None),
         ("qemu:///system", None),
         ("qemu+tcp://h2:x/system", None),
@@ -101,3 +107,25 @@ def test_without_one_of_its_own_or_with_what_is_none_it_is_left_open() -> None:
     for texts in ({AUTHORITY: BOTH[AUTHORITY]}, {**BOTH, CLIENT: "hello"}):
         (left,) = no_connection(TLS, holding(texts))
         assert isinstance(left, CouldNotTell)
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"), [("", "not there"), ("file", "a file"), ("socket", None)]
+)
+def test_a_socket_that_leads_to_libvirtd_has_to_be_there(kind: str, found: str | None) -> None:
+    daemon = DestinationDaemon(host="", port=0, socket="/run/h2.sock")
+    there = FileStat(kind=kind, size_bytes=0, mode=0o600, uid=0, gid=0, device=1, inode=1)
+    seen = seen_daemon(FakeSource(stats={"/run/h2.sock": there} if kind else {}), daemon)
+    told = list(no_connection(daemon, seen))
+    if found is None:
+        assert not told
+        return
+    (problem,) = told
+    assert isinstance(problem, Problem)
+    assert (problem.subject, problem.found) == ("libvirtd at socket /run/h2.sock", found)
+
+
+def test_a_socket_that_may_not_be_looked_at_is_left_open() -> None:
+    daemon = DestinationDaemon(host="", port=0, socket="/run/h2.sock")
+    seen = seen_daemon(FakeSource(stats={"/run/h2.sock": Unreadable("no right")}), daemon)
+    assert seen == SeenDaemon(doubt="no right")

@@ -24,6 +24,7 @@ from tests.lab.scenarios import (
     storage,
     tenants,
     tls,
+    unlike,
     versions,
 )
 from tests.lab.scenarios.scenario import Scenario, here
@@ -48,6 +49,7 @@ FAMILIES = (
     nowhere,
     tls,
     odd,
+    unlike,
     classes,
 )
 SCENARIOS: tuple[Scenario, ...] = tuple(

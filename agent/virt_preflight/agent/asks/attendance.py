@@ -129,6 +129,8 @@ def forbidden(
     source = question.store.source
     if options.offline:
         yield "a move with --offline has no Prepare that could be cancelled"
+    if options.migrateuri.startswith("unix:"):
+        yield "the socket of --migrateuri, which the destination's QEMU makes, would stay there"
     if not domain.uuid:
         yield "the guest has no UUID"
     yield from _arriving(source, domain)

@@ -112,6 +112,7 @@ ITSELF = frozenset(
         "devices.no-security-model",
         "devices.node-absent",
         "disks.copy-into-ghost",
+        "disks.copy-into-held",
         "disks.copy-needs-target",
         "disks.copy-not-openable",
         "disks.copy-of-readonly",

@@ -23,6 +23,7 @@ class Migrate(IntFlag):
     CHANGE_PROTECTION = 1 << 8
     UNSAFE = 1 << 9
     OFFLINE = 1 << 10
+    COMPRESSED = 1 << 11
     AUTO_CONVERGE = 1 << 13
     POSTCOPY = 1 << 15
     TLS = 1 << 16
@@ -41,6 +42,7 @@ def flags_of(options: MigrationOptions) -> Migrate:
         (options.copy_storage_all, Migrate.NON_SHARED_DISK),
         (options.copy_storage_inc, Migrate.NON_SHARED_INC),
         (options.unsafe, Migrate.UNSAFE),
+        (options.compressed, Migrate.COMPRESSED),
         (options.auto_converge, Migrate.AUTO_CONVERGE),
         (options.postcopy, Migrate.POSTCOPY),
         (options.tls, Migrate.TLS),

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.domain import Domain, read_domain
-from virt_preflight.agent.fact import Pace, look, need
+from virt_preflight.agent.fact import Pace, have, look, need
+from virt_preflight.agent.families.disks.openings import ROOT
 from virt_preflight.agent.families.versions import FEATURES_OF_OLD, SCHEMA
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.report import Phase, Severity
-from virt_preflight.agent.sources import Source
+from virt_preflight.agent.sources import Absent, Source, Want
 from virt_preflight.agent.xml import Element
 
 # Where libvirt takes one of a few words and refuses any other, with those that every libvirt which
@@ -178,6 +179,66 @@ def stored_refused(known: KnownStoredWords) -> Problems:
     or "unexpected feature 'ps2'".
     """
     yield from _refused(known.unknown)
+
+
+# Where libvirtd keeps what its guests are at their next start (configDir, qemu/qemu_conf.c).
+KEPT = "/etc/libvirt/qemu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToBeKept:
+    """The guest is to be a defined one on the destination, too (--persistent)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptPlace:
+    """What keeps libvirtd from writing a definition; "" nothing."""
+
+    fault: str
+
+
+@need
+def to_be_kept(options: MigrationOptions) -> ToBeKept | None:
+    """None without --persistent: of a guest that only runs nothing is written there."""
+    return ToBeKept() if options.persistent else None
+
+
+@have(Pace.MOVING)
+def kept_place(source: Source) -> KeptPlace:
+    """As libvirtd, which is root; where the directory is not there it is made."""
+    try:
+        found = source.stat(KEPT)
+    except Absent:
+        return KeptPlace(fault="")
+    if found.kind != "dir":
+        return KeptPlace(fault="no directory")
+    writable = source.may(KEPT, Want.WRITE, ROOT)
+    return KeptPlace(fault="" if writable else "libvirtd may not write there")
+
+
+@check(
+    "definition.no-place",
+    Severity.BLOCKER,
+    title="the definition cannot be kept",
+    remedy="Let libvirtd write there (a file system mounted read-only?), or move without "
+    "--persistent.",
+    phase=Phase.FINISH,
+    offline=True,
+)
+def no_place(_wanted: ToBeKept, place: KeptPlace) -> Problems:
+    """With --persistent the definition is written when all of the guest has arrived.
+
+    Where it cannot be, libvirt ends what arrived, and the guest goes on at the source. Error:
+    "Failed to create file '/etc/libvirt/qemu/db1.xml.new': Read-only file system" (virFileRewrite,
+    by qemuMigrationDstPersist). How much space is left there is not looked at.
+    """
+    if place.fault:
+        yield Problem(
+            subject=f"directory {KEPT}",
+            wanted="one that libvirtd may write to",
+            found=place.fault,
+            commands=(f"findmnt -T {KEPT}",),
+        )
 
 
 @check(

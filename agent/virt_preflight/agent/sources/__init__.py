@@ -168,8 +168,10 @@ QUESTIONS = {
     "migratable-xml": "its XML as a migration sends it, without secrets; argument: UUID",
     "stored-xml": "what is kept of it for its next start, without secrets; argument: UUID",
     # job: the operation of jobStats ("migration-out", "backup", ...), "" when nothing is under way;
-    # state as in domains; reason: "ioerror" when paused by one, else "". null: libvirt tells not.
-    "domain-jobs": "JSON {snapshots, block_jobs: [target], job, state, reason}; argument: UUID",
+    # state as in domains; reason: "ioerror" when paused by one, else ""; messages: what libvirt
+    # holds against the guest, in its words. null: libvirt tells not.
+    "domain-jobs": "JSON {snapshots, block_jobs: [target], job, state, reason, messages: [text]}; "
+    "argument: UUID",
     "networks": "JSON [{name, active, bridge, xml}]",
     "nwfilters": "JSON [{name, xml}]",
     "pools": "JSON [{name, active, xml}]",

@@ -286,6 +286,31 @@ _OPTIONS = (
     ),
 )
 
+_SOCKETS = (
+    Wording(
+        check="transport.no-place-for-socket",
+        by=("command migrate-incoming",),
+        says=("Failed to bind socket to {path:path}: {why:errno}",),
+        subject="--migrateuri {path}",
+        wanted="a place where QEMU's user may make it",
+        found="{why}",
+    ),
+)
+
+# qemuMigrationParamsSetCompression, qemu/qemu_migration_params.c.
+_COMPRESSED = (
+    Wording(
+        check="options.compressed-parallel",
+        says=(
+            "No compression algorithm selected for parallel migration",
+            "Compression method 'xbzrle' isn't supported with parallel migration",
+        ),
+        subject="--compressed",
+        wanted="no --parallel",
+        found="both",
+    ),
+)
+
 _STATE = (
     Wording(
         check="state.block-job",
@@ -565,9 +590,11 @@ _VERSIONS = (
 
 ASKING: tuple[Wording, ...] = (
     *_CERTIFICATES,
+    *_COMPRESSED,
     *_DAEMON,
     *_DEFINITION,
     *_OPTIONS,
+    *_SOCKETS,
     *_STATE,
     *_TENANTS,
     *_TRANSPORT,

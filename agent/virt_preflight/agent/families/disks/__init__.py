@@ -37,6 +37,12 @@ from virt_preflight.agent.families.disks.guest import (
     guest_disk_secrets,
     guest_disks,
 )
+from virt_preflight.agent.families.disks.held import (
+    SeenLocks,
+    copy_into_held,
+    locked_bytes,
+    seen_locks,
+)
 from virt_preflight.agent.families.disks.identity import (
     SeenIdentities,
     another_file,
@@ -69,6 +75,7 @@ __all__ = (
     "Layer",
     "SeenDisks",
     "SeenIdentities",
+    "SeenLocks",
     "SeenSecrets",
     "another_file",
     "backing_by_path",
@@ -76,6 +83,7 @@ __all__ = (
     "backing_missing",
     "block_drivers",
     "copy_into_ghost",
+    "copy_into_held",
     "copy_needs_target",
     "copy_not_openable",
     "copy_of_other_size",
@@ -90,6 +98,7 @@ __all__ = (
     "guest_disk_secrets",
     "guest_disks",
     "immovable_format",
+    "locked_bytes",
     "missing",
     "no_driver",
     "no_pool",
@@ -99,6 +108,7 @@ __all__ = (
     "seen_copies",
     "seen_disks",
     "seen_identities",
+    "seen_locks",
     "seen_pools",
     "seen_secrets",
     "seen_servers",

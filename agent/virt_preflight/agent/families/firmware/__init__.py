@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from virt_preflight.agent.families.firmware.checks import (
+    format_unknown,
     missing,
     no_template,
     nvram_folder,
@@ -16,9 +17,11 @@ from virt_preflight.agent.families.firmware.checks import (
 from virt_preflight.agent.families.firmware.guest import GuestFirmware, guest_firmware
 from virt_preflight.agent.families.firmware.host import (
     FirmwareDigests,
+    FlashFormats,
     SeenFirmware,
     firmware_digests,
     firmware_openings,
+    flash_formats,
     guest_bytes,
     guest_doubts,
     nvram_to_make,
@@ -27,10 +30,13 @@ from virt_preflight.agent.families.firmware.host import (
 
 __all__ = (
     "FirmwareDigests",
+    "FlashFormats",
     "GuestFirmware",
     "SeenFirmware",
     "firmware_digests",
     "firmware_openings",
+    "flash_formats",
+    "format_unknown",
     "guest_bytes",
     "guest_doubts",
     "guest_firmware",

@@ -11,11 +11,13 @@ from virt_preflight.agent.families.firmware.guest import BIOS, GuestFirmware
 from virt_preflight.agent.families.firmware.host import (
     FirmwareDigests,
     FirmwareOpenings,
+    FlashFormats,
     NvramToMake,
     SeenFirmware,
 )
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.report import Phase, Severity
+from virt_preflight.agent.sources import FileStat
 
 SAME_PACKAGES = "Install the same version of the firmware packages on both hosts."
 
@@ -257,6 +259,40 @@ def other_content(guest: GuestFirmware, digests: FirmwareDigests, origin: GuestO
             severity=severity,
             commands=(f"sha256sum {quote(path)}",),
         )
+
+
+@check(
+    "firmware.format-unknown",
+    Severity.BLOCKER,
+    title="libvirt takes the flash for raw",
+    remedy="Upgrade libvirt on the host, or give the guest raw flash and restart it.",
+    phase=Phase.FINISH,
+)
+def format_unknown(
+    guest: GuestFirmware, seen: SeenFirmware, formats: FlashFormats, origin: GuestOrigin
+) -> Problems:
+    """Loader and variables may be qcow2, which older libvirts drop: QEMU opens the file as raw.
+
+    Flash is then as large as the file, and what comes from the source does not fit. Error: "Size
+    mismatch: system.flash1: 0x84000 != 0x30000: Invalid argument" (QEMU), "job 'migration out'
+    failed: Channel error: Input/output error". Variables that are not there it makes, raw, from
+    their template, and those fit. Held against the schema that the host's libvirt came with.
+    """
+    if formats.known:
+        return
+    for what, flash in (("loader", guest.loader), ("NVRAM", guest.nvram)):
+        if flash is None or flash.format == "raw":
+            continue
+        found, wanted = seen.files.get(flash.path), origin.bytes_by_path.get(flash.path)
+        if isinstance(found, FileStat) and wanted is None:
+            why = f"the source does not tell the size of {flash.path}"
+            yield CouldNotTell(subject=what, why=why)
+        elif isinstance(found, FileStat) and found.size_bytes != wanted:
+            yield Problem(
+                subject=what,
+                wanted=f"a libvirt that knows {flash.format} flash",
+                found=f"one that takes {flash.path} for raw",
+            )
 
 
 def power_of_two(size: int) -> int:

@@ -21,7 +21,8 @@ from virt_preflight.agent.families.disks.openings import (
 )
 from virt_preflight.agent.families.disks.sharing import canonical
 from virt_preflight.agent.families.firmware.guest import GuestFirmware
-from virt_preflight.agent.sources import Absent, FileStat, Source, SourceError, Want
+from virt_preflight.agent.families.versions import SCHEMA
+from virt_preflight.agent.sources import Absent, FileStat, Source, SourceError, Unreadable, Want
 
 # Where QEMU looks for its own files: Debian's, Red Hat's and SUSE's folders (--firmwarepath).
 DATA_FOLDERS = (
@@ -89,6 +90,13 @@ class FirmwareDigests:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FlashFormats:
+    """Whether the host's libvirt knows that flash may be of another format than raw."""
+
+    known: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NvramToMake:
     """Variables that are not there yet: what libvirt would make them from, and where.
 
@@ -104,6 +112,20 @@ class NvramToMake:
     # The user that QEMU runs as, and the directory that it may not search.
     user: str = ""
     shut: str = ""
+
+
+@look(Pace.FIXED)
+def flash_formats(source: Source, guest: GuestFirmware) -> FlashFormats | None:
+    """By its schema, which is read only for a guest that has such flash; else None."""
+    if not any(flash.format != "raw" for flash in (guest.loader, guest.nvram) if flash):
+        return None
+    # The first element of that name is <os><nvram>, the other the device of pSeries.
+    block = re.search(
+        r"<element name=[\"']nvram[\"']>.*?</element>", source.text(SCHEMA), re.DOTALL
+    )
+    if block is None:
+        raise Unreadable("libvirt's schema of <nvram> is not understood")
+    return FlashFormats(known=re.search(r"pflashFormat|name=[\"']format", block[0]) is not None)
 
 
 def guest_bytes(seen: SeenFirmware) -> Mapping[str, int]:

@@ -21,7 +21,7 @@ from virt_preflight.agent.families.options.guest import (
 from virt_preflight.agent.families.options.host import HostHooks, HostPostcopy
 from virt_preflight.agent.families.options.rewritten import SentXml, another_cpu, difference
 from virt_preflight.agent.families.state.guest import GuestCondition
-from virt_preflight.agent.families.versions import HostVersions
+from virt_preflight.agent.families.versions import HostVersions, written
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.agent.report import Phase, Severity, Side
@@ -528,6 +528,38 @@ def postcopy_parallel(
                 found=f"QEMU {version // 1_000_000}.{version // 1_000 % 1_000}",
             )
         elif version > TAKES_BOTH:
+            yield CouldNotTell(subject=subject, why="not tried with its release")
+
+
+@check(
+    "options.compressed-parallel",
+    Severity.BLOCKER,
+    title="compressed over several connections",
+    remedy="Leave out --compressed or --parallel, or name a method: virsh migrate --comp-methods "
+    "zstd.",
+)
+def compressed_parallel(
+    options: MigrationOptions, host: HostVersions, origin: GuestOrigin
+) -> Problems:
+    """What compresses by default, XBZRLE, has one connection; newer libvirts refuse the two.
+
+    Error: "No compression algorithm selected for parallel migration"
+    (qemuMigrationParamsSetCompression, qemu/qemu_migration_params.c), of either side. libvirt 9.0
+    was seen to take both, 11.3 to refuse them.
+    """
+    if not (options.compressed and options.parallel):
+        return
+    for side, version in (("source", origin.libvirt_version), ("destination", host.libvirt)):
+        subject = f"libvirt of the {side}"
+        if version is None:
+            yield CouldNotTell(subject=subject, why="its release is not known")
+        elif version >= STRICT_LIBVIRT:
+            yield Problem(
+                subject=subject,
+                wanted="one that takes --compressed with --parallel",
+                found=f"libvirt {written(version)}",
+            )
+        elif version > LENIENT_LIBVIRT:
             yield CouldNotTell(subject=subject, why="not tried with its release")
 
 

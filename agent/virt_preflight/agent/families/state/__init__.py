@@ -5,6 +5,7 @@ from __future__ import annotations
 from virt_preflight.agent.families.state.checks import (
     block_job,
     confidential,
+    custom_monitor,
     dimm_without_address,
     hyperv_passthrough,
     invariant_tsc,
@@ -40,6 +41,7 @@ __all__ = (
     "HostClock",
     "block_job",
     "confidential",
+    "custom_monitor",
     "dimm_without_address",
     "guest_clock",
     "guest_condition",

@@ -25,6 +25,8 @@ KNOWN_UP_TO = 10_000_999
 LASTING_JOBS = ("migration-in", "migration-out", "backup")
 # What every KVM offers, and what hv-passthrough does not turn Hyper-V on with.
 NOT_OF_KVM = frozenset({"spinlocks", "vendor_id"})
+# virDomainTaintMessage (conf/domain_conf.c), which is not translated by a daemon in the C locale.
+CUSTOM_MONITOR = "custom monitor control commands issued"
 CONFIDENTIAL = ("sev", "sev-snp", "tdx")
 
 
@@ -129,6 +131,30 @@ def job(condition: GuestCondition) -> Problems:
             found=condition.job,
             commands=(f"virsh domjobinfo {shlex.quote(condition.name)}",),
             severity=None if condition.job in LASTING_JOBS else Severity.RISK,
+        )
+
+
+@check(
+    "state.custom-monitor",
+    Severity.RISK,
+    title="QEMU was given commands past libvirt",
+    remedy="Undo what was plugged in or changed that way, or know that it does not matter.",
+    side=Side.SOURCE,
+    phase=Phase.FINISH,
+)
+def custom_monitor(condition: GuestCondition) -> Problems:
+    """What `virsh qemu-monitor-command` changed libvirt does not know, and no destination has.
+
+    A device that was plugged in that way ends the migration when all memory was sent: "Unknown
+    savevm section or instance '...'" (QEMU). libvirt keeps that there was such a command, not
+    what it did: "tainted: custom monitor control commands issued". A libvirt before 7.1 does not
+    tell it.
+    """
+    if condition.messages and any(CUSTOM_MONITOR in message for message in condition.messages):
+        yield Problem(
+            subject=condition.name,
+            wanted="a QEMU that only libvirt gave commands to",
+            found=f"{CUSTOM_MONITOR}, what they did is not known",
         )
 
 

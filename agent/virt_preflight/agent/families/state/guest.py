@@ -22,6 +22,8 @@ class GuestCondition:
     snapshots: int | None
     block_jobs: tuple[str, ...] | None
     job: str | None
+    # What libvirt holds against it, in its words (virDomainGetMessages).
+    messages: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

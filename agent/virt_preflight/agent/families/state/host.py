@@ -41,6 +41,7 @@ def guest_condition(source: Source, domain: Domain) -> GuestCondition:
         snapshots=told.get("snapshots"),
         block_jobs=block_jobs or mirrored or (None if block_jobs is None else ()),
         job=told.get("job"),
+        messages=None if told.get("messages") is None else tuple(map(str, told["messages"])),
     )
 
 

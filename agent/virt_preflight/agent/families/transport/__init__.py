@@ -9,6 +9,14 @@ from virt_preflight.agent.families.transport.libvirtd import (
     no_connection,
     seen_daemon,
 )
+from virt_preflight.agent.families.transport.sockets import (
+    MigrationSocket,
+    SeenSocket,
+    migration_socket,
+    no_place_for_socket,
+    no_socket,
+    seen_socket,
+)
 from virt_preflight.agent.families.transport.ways import (
     KNOCK_AT,
     MIGRATION_PORTS,
@@ -44,8 +52,10 @@ __all__ = [
     "LookedUp",
     "MigrationAddress",
     "MigrationListener",
+    "MigrationSocket",
     "PortFree",
     "SeenDaemon",
+    "SeenSocket",
     "SourceAddress",
     "address_not_here",
     "address_seen",
@@ -55,8 +65,11 @@ __all__ = [
     "looked_up",
     "migration_address",
     "migration_listener",
+    "migration_socket",
     "no_connection",
     "no_free_port",
+    "no_place_for_socket",
+    "no_socket",
     "no_way",
     "not_this_host",
     "own_name",
@@ -64,6 +77,7 @@ __all__ = [
     "port_free",
     "port_taken",
     "seen_daemon",
+    "seen_socket",
     "source_address",
     "unknown_name",
 ]

@@ -22,11 +22,17 @@ AUTHORITY, CLIENT = "/etc/pki/CA/cacert.pem", "/etc/pki/libvirt/clientcert.pem"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationDaemon:
-    """Whom the source's libvirtd connects to; `tls` empty: without."""
+    """Whom the source's libvirtd connects to; `tls` empty: without. By a socket: no host."""
 
     host: str
     port: int
     tls: str = ""
+    socket: str = ""
+
+    @property
+    def said(self) -> str:
+        """As an operator would say it."""
+        return f"socket {self.socket}" if self.socket else f"{self.host} port {self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,9 @@ def destination_daemon(options: MigrationOptions) -> DestinationDaemon | None:
     except ValueError:
         return None
     transport = parts.scheme.partition("+")[2] or "tls"
+    (socket,) = parse_qs(parts.query).get("socket", [""])[:1]
+    if options.p2p and transport == "unix" and socket.startswith("/"):
+        return DestinationDaemon(host="", port=0, socket=socket)
     if not (options.p2p and parts.hostname and transport in PORTS):
         return None
     # Certificates in a place of their own are not looked for.
@@ -60,7 +69,12 @@ def destination_daemon(options: MigrationOptions) -> DestinationDaemon | None:
 
 @look(Pace.MOVING)
 def seen_daemon(source: Source, daemon: DestinationDaemon) -> SeenDaemon:
-    """Knocks at the port, as any client does that thinks better of it, and reads certificates."""
+    """Knocks at the port, as any client does that thinks better of it, and reads certificates.
+
+    A socket is only looked at.
+    """
+    if daemon.socket:
+        return _socket(source, daemon.socket)
     try:
         source.reach(daemon.host, daemon.port)
     except Absent as error:
@@ -72,6 +86,17 @@ def seen_daemon(source: Source, daemon: DestinationDaemon) -> SeenDaemon:
     except SourceError as error:
         return SeenDaemon(doubt=str(error))
     return _certificates(source) if daemon.tls == "usual" else SeenDaemon()
+
+
+def _socket(source: Source, path: str) -> SeenDaemon:
+    wanted = "a socket that leads to the destination's libvirtd"
+    try:
+        kind = source.stat(path).kind
+    except Absent:
+        return SeenDaemon(wanted=wanted, fault="not there")
+    except SourceError as error:
+        return SeenDaemon(doubt=str(error))
+    return SeenDaemon() if kind == "socket" else SeenDaemon(wanted=wanted, fault=f"a {kind}")
 
 
 def _certificates(source: Source) -> SeenDaemon:
@@ -104,12 +129,13 @@ def _certificates(source: Source) -> SeenDaemon:
 def no_connection(daemon: DestinationDaemon, seen: SeenDaemon) -> Problems:
     """With --p2p the source's libvirtd is a client of the destination's.
 
-    Errors: "unable to connect to server at 'h2:16514': Connection refused", "Cannot read CA
+    Errors: "unable to connect to server at 'h2:16514': Connection refused", "Failed to connect
+    socket to '/run/h2.sock': No such file or directory", "Cannot read CA
     certificate '/etc/pki/CA/cacert.pem': No such file or directory", "The client certificate ...
     has expired", and in the handshake "authentication failed: Failed to verify peer's certificate"
     or "Unable to read TLS confirmation: Input/output error", which only a rehearsal comes to.
     """
-    subject = f"libvirtd at {daemon.host} port {daemon.port}"
+    subject = f"libvirtd at {daemon.said}"
     if seen.fault:
         yield Problem(
             subject=subject,

@@ -435,6 +435,7 @@ def _domain_jobs(connection: Any, uuid: str) -> str:
             "job": _or_null(lambda: _job(domain)),
             "state": STATES.get(state, "other"),
             "reason": "ioerror" if paused_by_error else "",
+            "messages": _or_null(lambda: _messages(domain)),
         }
     )
 
@@ -447,6 +448,13 @@ def _or_null(question: Callable[[], Any]) -> Any:
         if error.get_error_code() in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_ACCESS_DENIED):
             return None
         raise
+
+
+def _messages(domain: Any) -> list[str] | None:
+    """What libvirt holds against the guest, in its words; null before libvirt 7.1."""
+    if not hasattr(domain, "messages"):
+        return None
+    return list(domain.messages(0))
 
 
 def _block_jobs(domain: Any) -> list[str]:
