@@ -25,6 +25,7 @@ from virt_preflight.controller.fanout import Pace
 from virt_preflight.controller.fleet import Fleet, FleetHost, Uris
 from virt_preflight.controller.options import MigrationOptions
 from virt_preflight.controller.question import GuestFile, Question, Questions
+from virt_preflight.treaty import request_id
 from virt_preflight.treaty.identities import Handshakes
 
 # What is open beside the connections, and of how many processes the agents are.
@@ -45,7 +46,8 @@ class Asked:
     async def of(self, agents: Agents) -> DryRun:
         """All of `check --xml` but the printing."""
         asker = Asker(fleet=self.fleet, agents=agents, pace=self.pace, brisk=self.pace)
-        asked = await asking.ask(self.question, asker)
+        with request_id.asking():
+            asked = await asking.ask(self.question, asker)
         run = conclude(asked, self.question, Uris(), datetime.now(UTC), took_ms=0)
         silent = [one.silent for one in run.candidates if one.silent is not None]
         if silent:

@@ -132,7 +132,8 @@ class Agents:
                 self._give_up(kept)
         finally:
             kept.calls -= 1
-            await self._close_if_unused(kept)
+            if self._is_unused(kept):
+                await kept.channel.close()
         return answer
 
     async def connected(self, host: FleetHost, within_s: float) -> bool:
@@ -190,9 +191,12 @@ class Agents:
             del self._kept[kept.key]
 
     async def _close_if_unused(self, kept: _Kept) -> None:
-        """To close it ends the calls of others that use it: the last one does."""
-        if kept.calls == 0 and self._kept.get(kept.key) is not kept:
+        if self._is_unused(kept):
             await kept.channel.close()
+
+    def _is_unused(self, kept: _Kept) -> bool:
+        """Given up, and its last call has ended: to close it would end the calls of others."""
+        return kept.calls == 0 and self._kept.get(kept.key) is not kept
 
     @asynccontextmanager
     async def attended(
