@@ -306,3 +306,14 @@ def test_with_it_outside_only_that_could_not_be_told() -> None:
     assert more
     assert all(one.why.startswith("/srv/shared/db1.qcow2: outside") for one in more)
     assert outside.findings == open_.findings
+
+
+def test_the_terminal_of_a_console_is_no_path_of_the_guest_and_its_log_is() -> None:
+    """libvirt writes where the source's terminal is, and has QEMU make a new one."""
+    console = "<console type='pty' tty='/dev/pts/3'><source path='/dev/pts/3'/>{}</console>"
+    xml = "<domain type='kvm'><name>g</name><os><type>hvm</type></os><devices>{}</devices></domain>"
+    fenced = Fenced(source=FakeSource(), fence=fence())
+    plain = write_out(fenced, read_domain(xml.format(console.format(""))))
+    assert SAYS not in plain.doubt
+    logged = write_out(fenced, read_domain(xml.format(console.format("<log file='/etc/p'/>"))))
+    assert logged.doubt.startswith(f"/etc/p: {SAYS}")

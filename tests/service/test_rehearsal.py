@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,13 +17,15 @@ import pytest_asyncio
 from tests.agent.fake import FakeSource
 from virt_preflight.agent.catalogue import catalogue
 from virt_preflight.agent.factstore import FactStore
+from virt_preflight.agent.fence import Fence, Fenced
 from virt_preflight.agent.policy import Policy
 from virt_preflight.agent.service import AgentServicer, serve
 from virt_preflight.agent.sources import FileStat, LibvirtRefused, Refused, User
 from virt_preflight.agent.sources.rehearsing import Played, Refusal, Rehearsing, Script, Step
 from virt_preflight.controller import wire
 from virt_preflight.controller.agents import Agents
-from virt_preflight.controller.answers import Attended, Silent
+from virt_preflight.controller.answers import Attended, Heard, Silent
+from virt_preflight.controller.depth import Depth
 from virt_preflight.controller.fleet import FleetHost
 from virt_preflight.controller.options import MigrationOptions
 from virt_preflight.controller.question import Questions
@@ -112,7 +115,16 @@ def theatre() -> Theatre:
 
 @pytest_asyncio.fixture
 async def address(tmp_path: Path, theatre: Theatre) -> AsyncIterator[str]:
-    store = FactStore(source=theatre.source, catalogue=catalogue(), clock=time.monotonic)
+    async with served(tmp_path, theatre, facts_of(theatre)) as address:
+        yield address
+
+
+def facts_of(theatre: Theatre) -> FactStore:
+    return FactStore(source=theatre.source, catalogue=catalogue(), clock=time.monotonic)
+
+
+@asynccontextmanager
+async def served(tmp_path: Path, theatre: Theatre, store: FactStore) -> AsyncIterator[str]:
     servicer = AgentServicer(
         host="h2",
         store=store,
@@ -153,6 +165,28 @@ async def test_when_the_attendance_ends_all_is_as_before(address: str, theatre: 
         assert not theatre.removed
     # It was waited for.
     assert theatre.removed == [NVRAM]
+
+
+async def test_a_guest_that_names_a_path_outside_of_the_policy_is_neither_rehearsed_nor_tried(
+    tmp_path: Path, theatre: Theatre
+) -> None:
+    store = facts_of(theatre)
+    fence = Fence(source=theatre.source, storage=("/srv/vm",), clock=time.monotonic)
+    store.looking = Fenced(source=theatre.source, fence=fence)
+    outside = guest_pb2.Guest(domain_xml=GUEST.domain_xml.replace(NVRAM.encode(), b"/etc/shadow"))
+    asked = Questions(depth=Depth.REHEARSAL)
+    async with served(tmp_path, theatre, store) as address, Agents(1) as agents:
+        h2 = FleetHost(name="h2", address=address)
+        async with agents.attended(h2, attend(outside), 5) as attended:
+            assert isinstance(attended, Attended)
+            assert attended.refused.startswith("/etc/shadow: outside what this host lets be probed")
+        call = wire.prepare(
+            outside.SerializeToString(), MigrationOptions(), asked, wire.unplayed(attended.refused)
+        )
+        told = await agents.ask(h2, call, 5)
+    assert isinstance(told, Heard)
+    assert told.said.depth is Depth.LIBVIRT
+    assert told.said.shallower_because.count("/etc/shadow: outside what this host lets") == 2
 
 
 async def test_when_the_caller_vanishes_all_is_as_before_too(

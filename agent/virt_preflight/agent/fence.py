@@ -201,10 +201,18 @@ def paths_in(elements: Iterable[Element]) -> Iterator[str]:
     """All that looks like a path, but for where a guest itself is to mount something."""
     for element in elements:
         for inside in element.iter():
-            if not isinstance(inside.tag, str) or inside.tag == "target":
+            if not isinstance(inside.tag, str) or inside.tag == "target" or _of_terminal(inside):
                 continue
-            values = (*map(str, inside.attrib.values()), (inside.text or "").strip())
+            given = (str(value) for name, value in inside.attrib.items() if name != "tty")
+            values = (*given, (inside.text or "").strip())
             yield from (value for value in values if value.startswith("/"))
+
+
+def _of_terminal(element: Element) -> bool:
+    """Where the source's terminal is: libvirt has QEMU make a new one."""
+    parent = element.getparent()
+    of_pty = parent is not None and parent.get("type") == "pty"
+    return of_pty and element.tag == "source" and not len(element)
 
 
 def _is_below(path: str, roots: Iterable[str]) -> bool:

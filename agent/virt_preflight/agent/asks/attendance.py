@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from virt_preflight.agent.asks.belongings import files_of
+from virt_preflight.agent.asks.bounds import beyond_telling, out_of_bounds
 from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.fact import Unknown
 from virt_preflight.agent.factstore import Question
@@ -127,6 +128,9 @@ def forbidden(
 ) -> Iterator[str]:
     """Each reason why not."""
     source = question.store.source
+    # At first: what comes after it looks at files that the guest names.
+    if why := out_of_bounds(question, domain) or beyond_telling(question, domain):
+        yield why
     if options.offline:
         yield "a move with --offline has no Prepare that could be cancelled"
     if options.migrateuri.startswith("unix:"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from virt_preflight.agent.asks.bounds import out_of_bounds
 from virt_preflight.agent.asks.compare import compare_cpu
 from virt_preflight.agent.asks.emulators import not_run
 from virt_preflight.agent.asks.native import ASK, write_out
@@ -70,6 +71,8 @@ def _tried(question: Question, domain: Domain, within_s: float) -> Hearing:
         why = "no time was left for it: ask about fewer guests at once, or wait longer"
         return Hearing(ask=TRIAL, depth=Depth.TRIAL, impossible=why)
     with question.store.source.within(within_s):
+        if why := out_of_bounds(question, domain):
+            return Hearing(ask=TRIAL, depth=Depth.TRIAL, impossible=why)
         return trial(question, domain, question.store.stage)
 
 
