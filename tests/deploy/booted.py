@@ -54,6 +54,12 @@ class Machine:
         """A shell script that has to work."""
         return self.run("sh", "-euc", script, within_s=within_s)
 
+    def scraped(self, port: int) -> str:
+        """The metrics that somebody exposes there on loopback."""
+        read = f"urllib.request.urlopen('http://127.0.0.1:{port}/metrics', timeout=30).read()"
+        ask = f"import urllib.request; print({read}.decode())"
+        return self.run("python3", "-c", ask)
+
     def wait_for(self, port: int) -> None:
         """Until somebody listens there."""
         until = time.monotonic() + 60
