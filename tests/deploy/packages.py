@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from pathlib import Path
 
 from tests.lab.machine import CHECKOUT, digest, run
@@ -31,3 +33,18 @@ def built(release: str) -> tuple[Path, ...]:
     found = tuple(sorted(place.glob(f"*~{SUFFIX_BY_RELEASE[release]}_*.deb")))
     assert len(found) == 3, f"wanted three packages for {release}, found {found}"
     return found
+
+
+def older(release: str, into: Path) -> None:
+    """The same as of a version 0.0.9, with a module and lines of configuration that are no more."""
+    for package in built(release):
+        tree = into / package.stem
+        run(["dpkg-deb", "-R", package, tree])
+        control = tree / "DEBIAN/control"
+        control.write_text(re.sub(r"\b\d+\.\d+\.\d+-1~", "0.0.9-1~", control.read_text()))
+        for config in (tree / "etc/virt-preflight").glob("*.toml"):
+            config.write_text(f"# As it was.\n{config.read_text()}")
+        for site in tree.glob("usr/lib/virt-preflight*/lib/python*/site-packages"):
+            (site / "gone.py").touch()
+        run(["dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, into])
+        shutil.rmtree(tree)

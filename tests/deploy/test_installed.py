@@ -36,7 +36,9 @@ POLKIT = 'access_drivers = [ "polkit" ]'
 
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie"])
-def host(request: pytest.FixtureRequest) -> Iterator[Machine]:
+def host(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
     """A release that has booted, with both packages installed and storage to ask about.
 
     Beside the agent of the unit another one runs by hand, with all of root's rights.
@@ -45,7 +47,11 @@ def host(request: pytest.FixtureRequest) -> Iterator[Machine]:
         give_up(reason)
     try:
         debs = packages.built(request.param)
-        with booted.booted(request.param, [*debs, *HERE.glob("*.xml"), RECORDED]) as machine:
+        older = tmp_path_factory.mktemp("older") / "older"
+        older.mkdir()
+        packages.older(request.param, older)
+        given = [*debs, *HERE.glob("*.xml"), RECORDED, older]
+        with booted.booted(request.param, given) as machine:
             for part in commands("host"):
                 machine.script(f"cd /packages\n{part}", within_s=180)
             machine.wait_for(50551)
@@ -323,22 +329,111 @@ def test_completion_and_pages_are_where_shells_look(host: Machine) -> None:
     assert set(asked.split()) == {"plain,check", "plain,checks"}
 
 
-def test_removed_it_is_gone(host: Machine) -> None:
-    host.script("dpkg -P virt-preflight-controller virt-preflight-agent virt-preflight")
-    places = (
-        "/usr/lib/virt-preflight*",
-        "/usr/sbin/virt-preflight*",
-        "/lib/systemd/system/virt-preflight*",
-        "/etc/virt-preflight/agent.toml",
-        "/etc/virt-preflight/controller.toml",
-        "/var/lib/virt-preflight",
-        "/run/virt-preflight*",
+def test_both_units_expose_their_metrics_as_their_users(host: Machine) -> None:
+    try:
+        for unit, port in (("agent", 9551), ("controller", 9552)):
+            conf = host.files / f"etc/virt-preflight/{unit}.toml"
+            text = conf.read_text()
+            assert '\nmetrics = ""\n' in text
+            conf.write_text(text.replace('metrics = ""', f'metrics = "127.0.0.1:{port}"'))
+            host.run("systemctl", "restart", f"virt-preflight-{unit}")
+        assert host.attempt("virt-preflight", "check", "db1", "--server", "127.0.0.1").code in (
+            0,
+            3,
+        )
+        for unit, port in (("agent", 9551), ("controller", 9552)):
+            told = host.scraped(port)
+            assert re.search(rf"^virt_preflight_{unit}_questions_total\{{.*}} [1-9]", told, re.M)
+            user = status(host, f"virt-preflight-{unit}.service")["user"]
+            listening = host.run("ss", "-Hltne", f"sport = :{port}").split()
+            assert listening[3] == f"127.0.0.1:{port}"
+            assert f"uid:{host.run('id', '-u', user).strip()}" in listening
+    finally:
+        for unit in ("agent", "controller"):
+            conf = host.files / f"etc/virt-preflight/{unit}.toml"
+            conf.write_text(re.sub(r'metrics = ".*"', 'metrics = ""', conf.read_text()))
+            host.run("systemctl", "restart", f"virt-preflight-{unit}")
+
+
+def test_a_restart_that_cannot_be_says_so_and_why(host: Machine) -> None:
+    for unit in ("agent", "controller"):
+        conf = host.files / f"etc/virt-preflight/{unit}.toml"
+        before = conf.read_text()
+        conf.write_text(f"lisen = []\n{before}")
+        assert host.attempt("systemctl", "restart", f"virt-preflight-{unit}").code == 1
+        journal = host.run("journalctl", "-o", "cat", "-u", f"virt-preflight-{unit}")
+        assert f"/etc/virt-preflight/{unit}.toml: line 1" in journal
+        conf.write_text(before)
+        host.run("systemctl", "restart", f"virt-preflight-{unit}")
+
+
+ALL_OURS = "virt-preflight-controller virt-preflight-agent virt-preflight"
+INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get install -y -o Dpkg::Options::=--force-confold"
+EDITED = "memory_reserved_mib = 1024"
+
+
+def active(host: Machine) -> list[str]:
+    """Which of the units that the packages enable are up."""
+    units = ("agent.service", "deputy.socket", "controller.service")
+    names = [f"virt-preflight-{unit}" for unit in units]
+    return host.attempt("systemctl", "is-active", *names).out.split()
+
+
+def processes(host: Machine) -> str:
+    users = "virt-preflight,virt-preflight-deputy,virt-preflight-janitor,virt-preflight-controller"
+    return host.run("sh", "-c", f"pgrep -u {users} -a || :")
+
+
+def test_purged_it_is_gone(host: Machine) -> None:
+    # What the operator put there is his: the files for trials, and the list of hosts.
+    host.script(
+        "rm -rf /etc/systemd/system/virt-preflight-agent.service.d /etc/virt-preflight/fleet.toml\n"
+        "rm -f /etc/polkit-1/rules.d/59-virt-preflight-trial.rules\n"
+        f"dpkg -P {ALL_OURS}"
     )
-    left = host.run("sh", "-c", f"ls -d {' '.join(places)} 2>/dev/null || :")
-    assert left == ""
-    running = host.run(
-        "sh",
-        "-c",
-        "pgrep -u virt-preflight,virt-preflight-deputy,virt-preflight-controller -a || :",
-    )
-    assert running == ""
+    assert left_of_us(host) == ""
+    assert processes(host) == ""
+
+
+def left_of_us(host: Machine) -> str:
+    """Files and folders anywhere; sockets and the like of the moment too."""
+    ours = "-name '*virt-preflight*' -not -path '/packages/*' -print"
+    return host.run("sh", "-c", f"find / -xdev {ours}; find /run -xdev {ours}")
+
+
+def test_an_upgrade_keeps_what_was_configured_and_runs_what_was_installed(host: Machine) -> None:
+    host.script(f"cd /packages/older\n{INSTALL} ./*.deb", within_s=180)
+    assert active(host) == ["active"] * 3
+    host.script(f"sed -i 's/^memory_reserved_mib = .*/{EDITED}/' /etc/virt-preflight/agent.toml")
+    # Its first question starts the deputy.
+    host.run("virt-preflight", "hosts", "--hosts", "127.0.0.1")
+    units = [f"virt-preflight-{unit}" for unit in ("agent", "deputy", "controller")]
+    before = [status(host, unit)["pid"] for unit in units]
+    host.script(f"cd /packages\n{INSTALL} ./*.deb", within_s=180)
+    assert "0.0.9" not in host.run("dpkg-query", "-W", *ALL_OURS.split())
+    assert active(host) == ["active"] * 3
+    settings = (host.files / "etc/virt-preflight/agent.toml").read_text()
+    assert EDITED in settings
+    assert "As it was" not in (host.files / "etc/virt-preflight/controller.toml").read_text()
+    gone = "find /usr/lib/virt-preflight /usr/lib/virt-preflight-agent -name 'gone*'"
+    assert host.script(gone) == ""
+    assert "127.0.0.1" in host.run("virt-preflight", "hosts", "--hosts", "127.0.0.1")
+    host.run("virt-preflight", "hosts", "--hosts", "127.0.0.1")
+    after = [status(host, unit)["pid"] for unit in units]
+    assert not set(before) & set(after)
+
+
+def test_what_the_operator_disabled_stays_down_and_what_was_removed_comes_back_as_it_was(
+    host: Machine,
+) -> None:
+    host.run("systemctl", "disable", "-q", "--now", "virt-preflight-controller")
+    host.run("apt-get", "remove", "-y", *ALL_OURS.split(), within_s=120)
+    assert active(host) == ["inactive"] * 3
+    assert processes(host) == ""
+    assert EDITED in (host.files / "etc/virt-preflight/agent.toml").read_text()
+    host.script(f"cd /packages\n{INSTALL} ./*.deb", within_s=180)
+    assert active(host) == ["active", "active", "inactive"]
+    assert EDITED in (host.files / "etc/virt-preflight/agent.toml").read_text()
+    host.run("dpkg", "-P", *ALL_OURS.split(), within_s=120)
+    assert left_of_us(host) == ""
+    assert processes(host) == ""
