@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -155,7 +156,10 @@ def leave_nvram(theatre: Theatre) -> None:
     theatre.rehearse(None, 0)  # type: ignore[arg-type]
 
 
-async def test_when_the_attendance_ends_all_is_as_before(address: str, theatre: Theatre) -> None:
+async def test_when_the_attendance_ends_all_is_as_before(
+    address: str, theatre: Theatre, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "virt_preflight.audit")
     async with (
         Agents(1) as agents,
         agents.attended(FleetHost(name="h2", address=address), attend(), 5) as attended,
@@ -165,6 +169,11 @@ async def test_when_the_attendance_ends_all_is_as_before(address: str, theatre: 
         assert not theatre.removed
     # It was waited for.
     assert theatre.removed == [NVRAM]
+    async with asyncio.timeout(10):
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+    told = caplog.records[0].__dict__
+    assert (told["method"], told["guests"]) == ("AttendRehearsal", "db1")
 
 
 async def test_a_guest_that_names_a_path_outside_of_the_policy_is_neither_rehearsed_nor_tried(

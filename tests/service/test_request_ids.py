@@ -34,13 +34,12 @@ def lines(log: Path) -> list[dict[str, Any]]:
 
 
 def about(log: Path, request: str) -> list[dict[str, Any]]:
-    """What is told of each call; the audit's line stands beside it."""
-    of_calls = (line for line in lines(log) if line["logger"] == "virt_preflight.calls")
-    return [line for line in of_calls if line.get("requestId") == request]
+    """What is told of that question: one line for each call."""
+    return [line for line in lines(log) if line.get("requestId") == request]
 
 
 def since(log: Path, earlier: int) -> list[dict[str, Any]]:
-    return [line for line in lines(log)[earlier:] if line["logger"] != "virt_preflight.audit"]
+    return lines(log)[earlier:]
 
 
 def once_there(found: Callable[[], list[dict[str, Any]]], count: int) -> list[dict[str, Any]]:
@@ -90,13 +89,13 @@ def test_the_id_of_a_command_is_in_the_log_of_the_controller_and_of_each_agent(
     cli.run(["check", "--xml", str(GUEST), "--server", f"unix:{place}/controller", "-o", "name"])
     assert capsys.readouterr().err == ""
     said = once_there(lambda: about(place / "controller.log", "nightly-7"), 1)
-    assert [(line["method"], line["depth"], line["code"]) for line in said] == [
-        ("DryRun", "libvirt", "OK")
+    assert [(line["logger"], line["method"], line["guests"]) for line in said] == [
+        ("virt_preflight.audit", "DryRun", "db1")
     ]
     for host in HOSTS:
         said = once_there(partial(about, place / f"{host}.log", "nightly-7"), 1)
-        assert [(line["method"], line["depth"], line["code"]) for line in said] == [
-            ("PrepareDryRun", "libvirt", "OK")
+        assert [(line["logger"], line["method"], line["guests"]) for line in said] == [
+            ("virt_preflight.audit", "PrepareDryRun", "db1")
         ]
 
 
@@ -156,8 +155,9 @@ def test_a_question_that_is_refused_is_logged_with_its_code(place: Path) -> None
             stub.PrepareDryRun(
                 agent_pb2.PrepareDryRunRequest(), metadata=(("x-request-id", "wrong"),)
             )
-    (line,) = once_there(lambda: since(place / "h1.log", earlier), 1)
-    assert (line["requestId"], line["code"]) == ("wrong", "INVALID_ARGUMENT")
+    audited, failed = once_there(lambda: since(place / "h1.log", earlier), 2)
+    assert (audited["requestId"], audited["outcome"]) == ("wrong", "INVALID_ARGUMENT")
+    assert (failed["requestId"], failed["code"]) == ("wrong", "INVALID_ARGUMENT")
 
 
 def test_an_id_of_the_scripts_own_that_is_none_is_a_usage_error(

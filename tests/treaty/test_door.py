@@ -21,6 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from tests.treaty.pki import issue
+from virt_preflight.treaty import audit
 from virt_preflight.treaty.door import Door
 from virt_preflight.treaty.identities import ServerIdentity
 from virt_preflight.treaty.neighbours import Neighbours
@@ -38,7 +39,9 @@ class Servicer(agent_pb2_grpc.AgentServiceServicer):
     async def PrepareDryRun(  # noqa: N802
         self, request: Any, context: Any
     ) -> agent_pb2.PrepareDryRunResponse:
-        report = report_pb2.Report(guest_name="db1\n", verdict=report_pb2.VERDICT_CLEAR)
+        if request.guests:
+            audit.about(["db1\n"] * len(request.guests))
+        report = report_pb2.Report(verdict=report_pb2.VERDICT_CLEAR)
         return agent_pb2.PrepareDryRunResponse(reports=[report])
 
     async def BeginDryRun(  # noqa: N802
@@ -282,6 +285,19 @@ async def test_each_question_is_one_line_with_what_came_of_it(
         (*who, "PrepareDryRun", "default", "db1\\n", "CLEAR"),
         (*who, "PrepareDryRun", "trial", "0 as XML", "PERMISSION_DENIED"),
     ]
+
+
+async def test_of_many_guests_as_many_are_named_as_a_line_is_to_have(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "virt_preflight.audit")
+    async with opened(Roles()) as channel:
+        for count in (20, 0):
+            guests = [guest_pb2.Guest()] * count
+            await stub(channel).PrepareDryRun(agent_pb2.PrepareDryRunRequest(guests=guests))
+    many, none = (record.__dict__["guests"] for record in caplog.records)
+    assert many == " ".join([*["db1\\n"] * 8, "and 12 more"])
+    assert none == "0 as XML"
 
 
 async def test_a_call_that_is_given_up_is_noted_as_such(caplog: pytest.LogCaptureFixture) -> None:

@@ -93,7 +93,7 @@ def test_guests_are_named_as_far_as_a_line_goes() -> None:
 def test_the_outcome_is_the_verdict() -> None:
     report = report_pb2.Report(guest_name="db1", verdict=report_pb2.VERDICT_RISKY)
     prepared = agent_pb2.PrepareDryRunResponse(reports=[report, report])
-    assert (outcome(prepared), guests_in(prepared)) == ("RISKY,RISKY", ("db1", "db1"))
+    assert outcome(prepared) == "RISKY,RISKY"
     assert outcome(agent_pb2.BeginDryRunResponse(report=report)) == "RISKY"
     ranking = controller_pb2.Ranking(verdict=report_pb2.VERDICT_CLEAR)
     assert outcome(controller_pb2.DryRunResponse(ranking=ranking)) == "CLEAR"
@@ -103,3 +103,24 @@ def test_the_outcome_is_the_verdict() -> None:
     refused = agent_pb2.AttendRehearsalResponse(refused="hooks")
     assert outcome(refused) == "refused: hooks"
     assert outcome(controller_pb2.ListHostsResponse()) == ""
+
+
+def test_a_guest_from_a_file_has_the_name_that_the_answer_gives_it() -> None:
+    name = controller_pb2.GuestName(name="db1")
+    found = controller_pb2.DryRunResponse(guest=1, found=controller_pb2.Found(name=name))
+    known = ("a.xml", "b.xml", "c.xml")
+    ranked = controller_pb2.DryRunResponse(guest=1, ranking=controller_pb2.Ranking(name=name))
+    assert guests_in(found, known) == guests_in(ranked, known) == ("a.xml", "db1", "c.xml")
+    assert guests_in(controller_pb2.RankResponse(name=name), ("a.xml",)) == ("db1",)
+
+
+def test_an_answer_that_names_no_guest_or_one_beyond_the_line_changes_nothing() -> None:
+    name = controller_pb2.GuestName(name="db1")
+    known = (*(f"{number}.xml" for number in range(8)), "and 12 more")
+    for place in (8, 9, 300):
+        found = controller_pb2.DryRunResponse(guest=place, found=controller_pb2.Found(name=name))
+        assert guests_in(found, known) == known
+    nameless = controller_pb2.DryRunResponse(found=controller_pb2.Found())
+    assert guests_in(nameless, known) == known
+    assert guests_in(controller_pb2.RankResponse(), known) == known
+    assert guests_in(controller_pb2.DryRunResponse(guest=0), known) == known

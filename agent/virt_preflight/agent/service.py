@@ -41,6 +41,7 @@ from virt_preflight.agent.settings import Limits
 from virt_preflight.agent.sources import SourceError
 from virt_preflight.agent.sources.rehearsing import Rehearsing
 from virt_preflight.agent.xml import BadXml
+from virt_preflight.treaty import audit
 from virt_preflight.treaty.allowable import ALLOWABLE
 from virt_preflight.treaty.calls import CallObserver, Calls, Unobserved
 from virt_preflight.treaty.door import Door
@@ -208,6 +209,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             raise BadRequest("guests", f"{count} guests, wanted 1 to {GUESTS_AT_MOST}")
         asked, options = self._asked(request.questions), wire.options(request.options)
         domains = [_domain(guest, number, options) for number, guest in enumerate(request.guests)]
+        audit.about(domain.name for domain in domains)
         rehearsals: list[Hearing | None] = [wire.rehearsal(one) for one in request.rehearsals]
         rehearsals = rehearsals or [None for _ in domains]
         if len(rehearsals) != len(domains):
@@ -281,6 +283,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             return "a recording has no libvirt that could play it"
         options = wire.options(request.options)
         domain = _domain(request.guest, 0, options)
+        audit.about((domain.name,))
         origin = wire.origin(request.guest.origin) if request.guest.HasField("origin") else None
         question = self.store.question(given(domain, self.policy, options, origin), 0.0)
         allow = self._asked(request.questions).allow

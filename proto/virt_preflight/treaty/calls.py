@@ -114,7 +114,9 @@ class Calls(grpc.aio.ServerInterceptor):
         finally:
             took_s = time.monotonic() - started
             self.observer.ended(method, depth, code, took_s)
-            LOGGER.info(
+            # What was answered the audit tells, and more of it.
+            LOGGER.log(
+                logging.DEBUG if code == "OK" else logging.INFO,
                 "%s: %s in %.3f s",
                 method,
                 code,

@@ -86,7 +86,7 @@ class Door(grpc.aio.ServerInterceptor):
             async with self._entered(method, request, context) as visit:
                 response = await behaviour(request, context)
                 visit.outcome = questions.outcome(response)
-                visit.guests = questions.guests_in(response)
+                visit.guests = questions.guests_in(response, visit.guests)
                 return response
 
         return answer
@@ -99,6 +99,7 @@ class Door(grpc.aio.ServerInterceptor):
             ):
                 async for response in said:
                     visit.outcome = questions.outcome(response) or visit.outcome
+                    visit.guests = questions.guests_in(response, visit.guests)
                     yield response
 
         return answers
@@ -116,7 +117,8 @@ class Door(grpc.aio.ServerInterceptor):
         caller = await self._caller(context)
         role = self.roles.of(caller)
         asked = questions.asked(method, request)
-        visit = _Visit()
+        visit = _Visit(guests=asked.guests)
+        named = audit.naming()
         try:
             if asked.role is not None and not (role and role.includes(asked.role)):
                 visit.outcome = "PERMISSION_DENIED"
@@ -136,7 +138,7 @@ class Door(grpc.aio.ServerInterceptor):
                 role=str(role or "none"),
                 method=method.rpartition("/")[2],
                 depth=asked.depth,
-                guests=visit.guests or asked.guests,
+                guests=questions.listed(named) or visit.guests,
                 outcome=visit.outcome or "OK",
                 took_ms=round((time.monotonic() - began) * 1000),
             )

@@ -64,11 +64,25 @@ def outcome(response: Any) -> str:
             return ""
 
 
-def guests_in(response: Any) -> tuple[str, ...]:
-    """Names of guests that were given as XML, once they have been read."""
-    if type(response).__name__ == "PrepareDryRunResponse":
-        return _listed([report.guest_name for report in response.reports])
-    return ()
+def guests_in(response: Any, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The guests of a request, by the names that an answer gives them: a file has another."""
+    match type(response).__name__:
+        case "DryRunResponse":
+            # Of a file it is known when a host has read it.
+            name, place = response.ranking.name.name or response.found.name.name, response.guest
+            if name and place < min(NAMED_AT_MOST, len(known)):
+                return (*known[:place], name, *known[place + 1 :])
+        case "RankResponse" if response.name.name:
+            return (response.name.name,)
+    return known
+
+
+def listed(names: Iterable[str]) -> tuple[str, ...]:
+    """As many as a line is to have."""
+    all_names = tuple(names)
+    if len(all_names) <= NAMED_AT_MOST:
+        return all_names
+    return (*all_names[:NAMED_AT_MOST], f"and {len(all_names) - NAMED_AT_MOST} more")
 
 
 def _plain(role: Role) -> Reader:
@@ -76,7 +90,7 @@ def _plain(role: Role) -> Reader:
 
 
 def _listing(request: Any) -> Asked:
-    return Asked(role=Role.SCHEDULER, guests=_listed([request.domain] if request.domain else []))
+    return Asked(role=Role.SCHEDULER, guests=listed([request.domain] if request.domain else []))
 
 
 def _preparing(request: Any) -> Asked:
@@ -85,11 +99,11 @@ def _preparing(request: Any) -> Asked:
 
 
 def _beginning(request: Any) -> Asked:
-    return _at_depth(request.questions.depth, _listed([request.domain]))
+    return _at_depth(request.questions.depth, listed([request.domain]))
 
 
 def _rehearsing(request: Any) -> Asked:
-    return Asked(role=Role.ADMIN, depth="rehearsal", guests=_listed([request.domain]))
+    return Asked(role=Role.ADMIN, depth="rehearsal", guests=listed([request.domain]))
 
 
 def _attending(_: Any) -> Asked:
@@ -97,11 +111,11 @@ def _attending(_: Any) -> Asked:
 
 
 def _dry_running(request: Any) -> Asked:
-    return _at_depth(request.move.questions.depth, _listed(map(_chosen, request.guests)))
+    return _at_depth(request.move.questions.depth, listed(map(_chosen, request.guests)))
 
 
 def _ranking(request: Any) -> Asked:
-    return _at_depth(request.move.questions.depth, _listed([_chosen(request.guest)]))
+    return _at_depth(request.move.questions.depth, listed([_chosen(request.guest)]))
 
 
 def _at_depth(depth: int, guests: tuple[str, ...]) -> Asked:
@@ -120,15 +134,8 @@ def _chosen(choice: Any) -> str:
     return choice.name or choice.file.called or "a file"
 
 
-def _listed(names: Iterable[str]) -> tuple[str, ...]:
-    all_names = tuple(names)
-    if len(all_names) <= NAMED_AT_MOST:
-        return all_names
-    return (*all_names[:NAMED_AT_MOST], f"and {len(all_names) - NAMED_AT_MOST} more")
-
-
 def _verdicts(verdicts: Iterable[int]) -> str:
-    return ",".join(_listed(_verdict(one) for one in verdicts))
+    return ",".join(listed(_verdict(one) for one in verdicts))
 
 
 def _verdict(number: int) -> str:
