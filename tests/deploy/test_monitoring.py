@@ -31,6 +31,7 @@ def exposed() -> dict[str, set[str]]:
     agent, controller = AgentMetrics("1"), ControllerMetrics("1")
     agent.of_facts(dict)
     controller.of_fleet(list)
+    controller.of_announcing(int)
     found: dict[str, set[str]] = {}
     for metrics in (agent, controller):
         metrics.of_certificate(lambda: datetime.now(UTC))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -92,6 +92,15 @@ class Metrics(SharedMetrics):
     def of_fleet(self, names: Callable[[], Collection[str]]) -> None:
         """From here on also which hosts there are, and how each answered last."""
         self.registry.register(_Hosts(names, self._last))
+
+    def of_announcing(self, announcing: Callable[[], int]) -> None:
+        """From here on also how many agents have a stream to us."""
+        gauge = Gauge(
+            f"{PREFIX}_announcing",
+            "Agents that announce their hosts at this moment.",
+            registry=self.registry,
+        )
+        gauge.set_function(announcing)
 
     def took(self, method: str, seconds: float) -> None:
         """See HostObserver."""

@@ -1,10 +1,10 @@
 """Where agents announce themselves: who comes in is looked at, kept, and then heard for ever."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote
 
 import grpc
@@ -23,7 +23,6 @@ from virt_preflight.treaty.turnstile import TooManyError, Turnstile
 from virt_preflight.treaty.words import is_label
 from virt_preflight.v1 import fleet_pb2, fleet_pb2_grpc
 
-T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 
 SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name
@@ -67,61 +66,37 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         context: Context,
     ) -> AsyncGenerator[fleet_pb2.AnnounceResponse, None]:
         visit: Visit | None = None
+        ends = _Ends()
+        ends.when(self.stopping, STOPPING)
         try:
             with self.turnstile.entered(""):
-                first = await self._next(context, FIRST_WITHIN_S)
+                first = await _next(context, FIRST_WITHIN_S, ends)
                 if first is None:
                     return
                 visit = await self.roll.enter(self._presence(first, context))
+                ends.when(visit.replaced, REPLACED)
                 every_s = self.settings.announced.hear_every_s
                 answer = fleet_pb2.AnnounceResponse(hear_every=wire.duration(every_s))
                 yield answer
-                while await self._heard(context, visit, every_s):
+                while await self._heard(context, visit, every_s, ends):
                     yield answer
         except Exception as error:  # noqa: BLE001 - what is not expected is raised again below
             await refuse(context, refusal(error))
         finally:
+            ends.forget()
             if visit is not None:
                 self.roll.leave(visit)
 
-    async def _heard(self, context: Context, visit: Visit, every_s: float) -> bool:
+    async def _heard(self, context: Context, visit: Visit, every_s: float, ends: "_Ends") -> bool:
         """Whether it was still there, rather than gone in peace."""
-        await self._unless_ended(asyncio.sleep(min(HEARD_EVERY_S, every_s / 2)), visit)
-        said = await self._next(context, every_s * SILENT_AFTER, visit)
+        await ends.awaited(min(HEARD_EVERY_S, every_s / 2))
+        said = await _next(context, every_s * SILENT_AFTER, ends)
         if said is None:
             return False
         if said.WhichOneof("says") != "heartbeat":
             raise BadFieldError("heartbeat", "is not given: only the first message is a presence")
         await self.roll.heard(visit)
         return True
-
-    async def _next(
-        self, context: Context, within_s: float, visit: Visit | None = None
-    ) -> fleet_pb2.AnnounceRequest | None:
-        """What is said next, None at the end; raises EndedError where it is not waited for."""
-        try:
-            async with asyncio.timeout(within_s):
-                said = await self._unless_ended(context.read(), visit)
-        except TimeoutError:
-            raise EndedError(_silent(within_s)) from None
-        return None if said is grpc.aio.EOF else said
-
-    async def _unless_ended(self, coming: Awaitable[T], visit: Visit | None) -> T:
-        """What is waited for, unless the stream is to end before it comes."""
-        waiting = asyncio.ensure_future(coming)
-        ends = {asyncio.create_task(self.stopping.wait()): STOPPING}
-        if visit is not None:
-            ends[asyncio.create_task(visit.replaced.wait())] = REPLACED
-        try:
-            await asyncio.wait({waiting, *ends}, return_when=asyncio.FIRST_COMPLETED)
-            for end, told in ends.items():
-                if end.done():
-                    raise EndedError(told)
-            return await waiting
-        finally:
-            for task in (waiting, *ends):
-                task.cancel()
-            await asyncio.gather(waiting, *ends, return_exceptions=True)
 
     def _presence(self, said: fleet_pb2.AnnounceRequest, context: Context) -> Presence:
         if self.settings.announced.hosts == "refuse":
@@ -156,6 +131,51 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
             if not is_label(key, value):
                 raise BadFieldError("presence.labels", f"{one_line(f'{key}={value}')} is no label")
         return tuple(sorted(given.items()))
+
+
+class _Ends:
+    """What ends a stream before its agent does: made once for each, for heartbeats are many."""
+
+    def __init__(self) -> None:
+        self._told_by_task: dict[asyncio.Task[bool], Refusal] = {}
+
+    def when(self, event: asyncio.Event, told: Refusal) -> None:
+        """From here on that ends it, too."""
+        self._told_by_task[asyncio.create_task(event.wait())] = told
+
+    def forget(self) -> None:
+        """The stream is over."""
+        for task in self._told_by_task:
+            task.cancel()
+
+    async def awaited(self, seconds: float) -> None:
+        """So much time passes; raises EndedError as soon as the stream is to end."""
+        await self.before(set(), seconds)
+
+    async def before(self, coming: Iterable[asyncio.Task[Any]], seconds: float) -> None:
+        """One of these has come, or the time is up; raises EndedError where an end came first."""
+        await asyncio.wait(
+            {*coming, *self._told_by_task},
+            timeout=seconds,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        for task, told in self._told_by_task.items():
+            if task.done():
+                raise EndedError(told)
+
+
+async def _next(context: Context, within_s: float, ends: _Ends) -> fleet_pb2.AnnounceRequest | None:
+    """What is said next, None at the end; raises EndedError where it is not waited for."""
+    reading = asyncio.ensure_future(context.read())
+    try:
+        await ends.before({reading}, within_s)
+        if not reading.done():
+            raise EndedError(_silent(within_s))
+        said = reading.result()
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    return None if said is grpc.aio.EOF else said
 
 
 def certified_names(context: Context) -> frozenset[str] | None:

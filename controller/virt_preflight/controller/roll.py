@@ -82,6 +82,10 @@ class Roll:
             self._fleet = replace(self._written, hosts=tuple(self._hosts.values()))
         return self._fleet
 
+    def announcing(self) -> int:
+        """How many hosts' agents are there. Any thread may ask."""
+        return len(self._visits)
+
     async def changed(self) -> None:
         """Returns when hosts came, went or moved since this was last asked."""
         await self._changed.wait()

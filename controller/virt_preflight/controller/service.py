@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
@@ -311,6 +312,7 @@ def _exposed(metrics: "Metrics", roll: Roll, settings: Settings) -> Iterator[Non
     from virt_preflight.treaty.exposition import CannotExpose, exposed
 
     metrics.of_fleet(lambda: roll.names)
+    metrics.of_announcing(roll.announcing)
     try:
         with exposed(metrics.registry, settings.metrics, settings.tls, insecure=settings.insecure):
             yield
@@ -352,6 +354,14 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[Serving]:
     room, let_in = make_room_for_guests(
         len(fleet.hosts) + limits.announced_hosts, limits.announced_hosts, fleet.in_flight
     )
+    if let_in < limits.announced_hosts:
+        logging.warning(
+            "room for %d hosts to announce themselves, not for the %d of [limits] announced_hosts:"
+            " the limit of open files is %d (LimitNOFILE= of the unit, ulimit -n)",
+            let_in,
+            limits.announced_hosts,
+            resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        )
     async with AsyncExitStack() as ending:
         metrics = _metrics(settings)
         scribe = await ending.enter_async_context(Scribe(lambda: _store(settings)))
