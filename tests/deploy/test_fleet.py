@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy import booted, network, packages
+from tests.deploy import booted, network, packages, rights
 from tests.deploy.booted import Machine
 from tests.deploy.page import commands
 from tests.deploy.trusted import Trusted, trusted
@@ -291,8 +291,8 @@ def test_a_host_that_announces_itself_needs_no_line_in_the_fleet_file(fleet: Fle
     ]
 
 
-def rehearsed(fleet: Fleet, *words: str) -> dict[str, Any]:
-    asked = ("check", "db1", "--to", "h2", "--depth", "rehearsal", *words)
+def rehearsed(fleet: Fleet, *words: str, guest: str = "db1") -> dict[str, Any]:
+    asked = ("check", guest, "--to", "h2", "--depth", "rehearsal", *words)
     told: dict[str, Any] = fleet.told(*asked, as_who="alice")["hosts"][0]
     return told
 
@@ -348,3 +348,79 @@ def settled(machine: Machine) -> str:
         assert time.monotonic() < until, "the agent has not put all back"
         time.sleep(0.2)
     return traces(machine)
+
+
+@pytest.fixture
+def fine_grained(fleet: Fleet) -> Fleet:
+    """Both hosts' libvirtd asks polkit for every single thing; h1 runs a guest on a volume, too.
+
+    Whoever comes by TCP has no process that polkit could be asked about, so that h1 comes to h2 as
+    it would by ssh: somebody there takes it to the socket, here as root.
+    """
+    for host in fleet.hosts:
+        conf = host.files / "etc/libvirt/libvirtd.conf"
+        conf.write_text(f'{conf.read_text()}\naccess_drivers = [ "polkit" ]\n')
+        host.run("systemctl", "restart", "libvirtd")
+    fleet.machines["h2"].script(
+        "systemctl stop virt-preflight-agent libvirtd.socket libvirtd-ro.socket"
+        " libvirtd-admin.socket libvirtd-tcp.socket libvirtd.service\n"
+        "systemctl start libvirtd.socket libvirtd.service virt-preflight-agent\n"
+        "systemd-run -q --unit=by-ssh --socket-property=ListenStream=16509 "
+        "/lib/systemd/systemd-socket-proxyd /run/libvirt/libvirt-sock\n"
+    )
+    fleet.machines["h1"].script(
+        "virsh -q vol-create-as images db2.qcow2 8M --format qcow2\n"
+        "sed -e s/db1/db2/ -e \"s/disk type='file'/disk type='volume'/\" "
+        "-e \"s,<source file=.*/>,<source pool='images' volume='db2.qcow2'/>,\" "
+        "/packages/running.xml >/tmp/db2.xml\n"
+        "virsh -q create /tmp/db2.xml\n"
+    )
+    return fleet
+
+
+def test_the_janitor_needs_each_right_of_its_rule_and_no_other(fine_grained: Fleet) -> None:
+    fleet, h2 = fine_grained, fine_grained.machines["h2"]
+    h2.script(f"rm -f {IMAGE}\nvirsh -q pool-refresh images")
+    # Started by its first question.
+    h2.run("systemctl", "start", rights.JANITOR)
+    before = traces(h2)
+    assert missed(fleet) == []
+    assert settled(h2) == before
+    for right in rights.rights(rights.REHEARSAL_RULE):
+        with rights.without(h2, right, rights.REHEARSAL_INSTALLED, rights.JANITOR):
+            told = missed(fleet)
+        assert told, f"nobody misses {right}"
+        assert [line for line in told if "denied" in line or right in line], told
+        # What could not be put back stays, and is root's to remove.
+        settled(h2)
+        h2.script(
+            "virsh -q pool-refresh images\n"
+            "for name in $(virsh -q vol-list images | awk '{ print $1 }'); do\n"
+            '    virsh -q vol-delete "$name" images\n'
+            "done"
+        )
+        assert traces(h2) == before
+    as_janitor = ("runuser", "-u", "virt-preflight-janitor", "--", "virsh", "-c", "qemu:///system")
+    for forbidden in (
+        "create /packages/running.xml",
+        "pool-destroy images",
+        "vol-create-as images new 1M",
+        "net-start default",
+        "domcapabilities",
+    ):
+        refused = h2.attempt(*as_janitor, *forbidden.split())
+        assert refused.code == 1, forbidden
+        assert "access denied" in refused.err, f"{forbidden}: {refused.err}"
+
+
+def missed(fleet: Fleet) -> list[str]:
+    """What is said of rehearsals that went less far, or of what was not put back after them."""
+    said = len(undone(fleet))
+    hosts = [rehearsed(fleet, "--copy-storage-all", guest=guest) for guest in ("db1", "db2")]
+    settled(fleet.machines["h2"])
+    shallower = [host["shallower"] for host in hosts if host["depth"] != "rehearsal"]
+    return [*shallower, *undone(fleet)[said:]]
+
+
+def undone(fleet: Fleet) -> list[str]:
+    return [line for line in fleet.journal("h2", "agent") if "left undone" in line]

@@ -176,6 +176,27 @@ async def test_when_the_attendance_ends_all_is_as_before(
     assert (told["method"], told["guests"]) == ("AttendRehearsal", "db1")
 
 
+async def test_what_could_not_be_put_back_is_logged(
+    address: str,
+    theatre: Theatre,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(path: str) -> None:
+        raise Refused(f"{path}: access denied by policy")
+
+    monkeypatch.setattr(theatre, "remove_file", refuse)
+    async with (
+        Agents(1) as agents,
+        agents.attended(FleetHost(name="h2", address=address), attend(), 5),
+    ):
+        leave_nvram(theatre)
+    (told,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert told == (
+        f"left undone after the rehearsal of db1: removed {NVRAM}: {NVRAM}: access denied by policy"
+    )
+
+
 async def test_a_guest_that_names_a_path_outside_of_the_policy_is_neither_rehearsed_nor_tried(
     tmp_path: Path, theatre: Theatre
 ) -> None:

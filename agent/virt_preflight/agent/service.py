@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -291,7 +292,10 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
 
     def _tidy(self, noted: Notes) -> Tidied:
         assert self.rehearsing is not None, "it attended"
-        return tidy(noted, self.store.source, self.rehearsing.broom, self.store.clock)
+        tidied = tidy(noted, self.store.source, self.rehearsing.broom, self.store.clock)
+        for left in tidied.left:
+            logging.warning("left undone after the rehearsal of %s: %s", noted.name, left)
+        return tidied
 
     def _list_domains(self, request: agent_pb2.ListDomainsRequest) -> agent_pb2.ListDomainsResponse:
         domains = residents(self.store.source)

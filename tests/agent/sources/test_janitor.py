@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -21,6 +21,8 @@ from virt_preflight.agent.asks.attendance import Notes
 from virt_preflight.agent.sources import FileStat, Refused, Unreadable
 
 pytest.importorskip("libvirt", reason="no libvirt binding on this machine")
+
+import libvirt
 
 from virt_preflight.agent.sources.live import janitor, lines
 from virt_preflight.agent.sources.live.files import stat_of
@@ -279,6 +281,44 @@ def test_a_volume_is_removed_that_was_seen_to_be_absent_and_no_other(
         with pytest.raises(Refused, match="was not seen to be absent"):
             broom.remove_volume(path)
     assert pools.volumes == ["kept", "another"]
+
+
+def test_where_libvirt_does_not_let_it_in_no_image_may_come_to_be(
+    place: Path, broom: janitor.BroomOfJanitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(_: str) -> NoReturn:
+        raise libvirt.libvirtError("access denied by policy")
+
+    monkeypatch.setattr(janitor, "own_connection", closed)
+    with pytest.raises(Refused, match="access denied by policy"):
+        broom.write_down(UUID, noted(absent_images=(f"{place}/files/new",)))
+    assert broom.written_down() == {}
+    # Without one, nobody asks libvirt.
+    broom.write_down(UUID, noted(absent_files=(f"{place}/files/log",)))
+
+
+class NoSuchVolume(libvirt.libvirtError):  # type: ignore[misc]  # it has no types
+    def __init__(self) -> None:
+        super().__init__("no storage vol with matching path")
+
+    def get_error_code(self) -> int:
+        return int(libvirt.VIR_ERR_NO_STORAGE_VOL)
+
+
+def test_a_volume_that_libvirt_shows_to_others_only_is_not_taken_for_removed(
+    place: Path, broom: janitor.BroomOfJanitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hidden(Pools):
+        def storageVolLookupByPath(self, path: str) -> NoReturn:  # noqa: N802
+            raise NoSuchVolume
+
+    monkeypatch.setattr(janitor, "own_connection", lambda _: nullcontext(Hidden([])))
+    image = place / "files/new"
+    broom.write_down(UUID, noted(absent_images=(str(image),)))
+    broom.remove_volume(str(image))
+    image.touch()
+    with pytest.raises(Refused, match=r"there it is: org\.libvirt\.api\.storage-vol\.getattr"):
+        broom.remove_volume(str(image))
 
 
 def test_so_many_rehearsals_at_most_are_under_way(

@@ -36,6 +36,8 @@ WHOM = "the janitor"
 # Its notes; the unit makes the folder, and a reboot removes it, as it does all that a rehearsal
 # could have left running.
 FOLDER = Path("/run/virt-preflight-janitor")
+# The right without which libvirt says that there is no such volume.
+SEEING = "org.libvirt.api.storage-vol.getattr"
 # Rehearsals under way on one host.
 NOTES_AT_MOST = 64
 # Beyond the janitor's own time for an answer.
@@ -127,8 +129,11 @@ class Janitor:
         for path, kept in said.remembered.items():
             if path not in said.owned or _remembered(path) != kept:
                 raise Refused(f"what libvirt has written down at {path} is not as it was noted")
-        if said.absent_volumes:
-            self._no_such_volumes(said.absent_volumes)
+        self._no_such_volumes(said.absent_volumes)
+        for path in said.absent_images:
+            # Whether libvirt lets us in at all has to be known before it makes one.
+            with suppress(Absent), self._libvirt() as here:
+                here.storageVolLookupByPath(path)
         seen = Seen(notes=order.notes, said=said, folders=folders)
         with self._guard:
             if len(os.listdir(self._folder)) >= NOTES_AT_MOST:
@@ -191,15 +196,19 @@ class Janitor:
 
     def remove_volume(self, order: Order) -> None:
         """By libvirt, so that its pool knows."""
-        # Gone already is as good.
-        with suppress(Absent), self._libvirt() as here:
-            volume = here.storageVolLookupByPath(order.path)
-            found = (volume.storagePoolLookupByVolume().name(), volume.name())
-            for _, seen in self._notes():
-                if order.path in seen.said.absent_images or found in seen.said.absent_volumes:
-                    volume.delete(0)
-                    return
-            raise Refused(f"{order.path} was not seen to be absent")
+        try:
+            with self._libvirt() as here:
+                volume = here.storageVolLookupByPath(order.path)
+                found = (volume.storagePoolLookupByVolume().name(), volume.name())
+                for _, seen in self._notes():
+                    if order.path in seen.said.absent_images or found in seen.said.absent_volumes:
+                        volume.delete(0)
+                        return
+                raise Refused(f"{order.path} was not seen to be absent")
+        except Absent as error:
+            # Gone already is as good; but libvirt says the same to who may not see it.
+            if os.path.lexists(order.path):
+                raise Refused(f"{error}, and there it is: {SEEING} is missing") from None
 
     def _no_such_volumes(self, volumes: tuple[tuple[str, str], ...]) -> None:
         for pool, name in volumes:
