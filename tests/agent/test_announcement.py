@@ -3,7 +3,8 @@ import re
 import pytest
 
 from virt_preflight.agent.announcement import announced
-from virt_preflight.agent.settings import AnnounceSettings, BadSettings
+from virt_preflight.agent.settings import AnnounceSettings
+from virt_preflight.treaty.tables import BadKeyError
 
 FAR = ("10.0.0.1:50551",)
 NEAR = ("127.0.0.1:50551",)
@@ -78,5 +79,5 @@ def test_a_controller_on_the_same_machine_reaches_loopback(controller: str) -> N
     ],
 )
 def test_what_cannot_be_announced_is_told_with_its_key(given: dict[str, object], told: str) -> None:
-    with pytest.raises(BadSettings, match=re.escape(told)):
+    with pytest.raises(BadKeyError, match=re.escape(told)):
         said(NEAR, **given)

@@ -32,7 +32,10 @@ def test_the_operators_policy_is_read(tmp_path: Path) -> None:
         ("[roles]\nowner = []", "line 2: roles.owner: there is no such key"),
         ("[roles]\nadmin = ['DSN:x']", "line 1: roles: admin: 'DSN:x': no name begins with DSN:"),
         ("listen = ['\udcff']", "line 1: not UTF-8"),
-        ("[policy]\nmemory_overcommit = 0.0", "[policy]"),
+        ("[policy]\nmemory_overcommit = 0.0", "line 2: policy.memory_overcommit: is not above 0"),
+        ("[policy]\nmemory_reserved_mib = -1", "line 2: policy.memory_reserved_mib: is negative"),
+        ("[policy]\n\nstorage = ['srv']", "line 3: policy.storage: 'srv' does not begin with /"),
+        ("listen = ['foo']", "line 1: listen: 'foo': wanted HOST:PORT or unix:/path"),
         ("[policy\n", "line 1"),
     ],
 )

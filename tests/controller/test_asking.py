@@ -217,6 +217,7 @@ def test_with_from_the_trouble_is_that_host_s() -> None:
     assert isinstance(answer, Unasked)
     assert (answer.host, answer.why) == ("h1", "not asked: h2: no such socket")
     assert answer.next_step.startswith("Start virt-preflight-agent on h2, or check that it listens")
+    assert answer.next_step.endswith(". Or leave out --from: db1 may be elsewhere by now.")
 
 
 def test_destinations_are_not_asked_when_the_source_does_not_say_what_the_guest_needs() -> None:

@@ -80,14 +80,26 @@ def test_names_are_enough() -> None:
         ("[[host]]\nname='a'\n[[host]]\nname='b'\n\nport=1", "line 6: host[1].port: there is"),
         ("[[host]]\nname='a'\n[host.labels]\nrack=1", "line 1: host[0].labels[...]: expected str"),
         ("[[host]]\nname='a'\ncolour='b'", "line 3: host[0].colour: there is no such key"),
-        ("[[host]]\nname='a'\n[[host]]\nname='a'", "host a is listed more than once"),
-        ("[[host]]\nname='a b'", "host[0].name: 'a b' is not a host name"),
+        (
+            "[[host]]\nname='a'\n[[host]]\nname='a'",
+            "line 4: host[1].name: a is listed more than once",
+        ),
+        ("[[host]]\nname='a b'", "line 2: host[0].name: 'a b' is not a host name"),
         ("[[host]]\nname='-a'", "host[0].name: '-a' is not a host name"),
-        ("[[host]]\nname='a'\naddress='a:99999'", "host[0].address: 'a:99999': the port is"),
+        (
+            "[[host]]\nname='a'\naddress='a:99999'",
+            "line 3: host[0].address: 'a:99999': the port is",
+        ),
         ("[[host]]\nname='a'\naddress='unix:'", "host[0].address: 'unix:' names no socket"),
         ("[[host]]\nname='a'\naddress='dns:///a'", "host[0].address: 'dns:///a': the port is"),
-        ("[uris]\nconnect='qemu:///system'\n[[host]]\nname='a'", "uris.connect: has no {host}"),
-        ("[uris]\nmigrate='x {host}'\n[[host]]\nname='a'", "uris.migrate: 'x {host}' is not a URI"),
+        (
+            "[uris]\nconnect='qemu:///system'\n[[host]]\nname='a'",
+            "line 2: uris.connect: has no {host}",
+        ),
+        (
+            "[uris]\nmigrate='x {host}'\n[[host]]\nname='a'",
+            "line 2: uris.migrate: 'x {host}' is not a URI",
+        ),
         ("a = 1\nb =\n", "Invalid value (at line 2, column 4)"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from virt_preflight.treaty.tables import read_tables
+from virt_preflight.treaty.tables import BadKeyError, placed, read_tables
 
 
 class Inner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,3 +53,11 @@ def test_of_tables_that_are_many_the_line_is_that_of_the_one_that_is_wrong() -> 
 
 def test_a_key_that_is_written_in_a_way_not_looked_for_is_told_without_a_line() -> None:
     assert told('"o\\u006ee" = 1') == "one: expected object, got int"
+
+
+def test_what_is_found_out_later_is_told_with_its_line_too() -> None:
+    text = b"[[many]]\nname='a'\n[[many]]\nname='a'\n"
+    error = BadKeyError("many[1].name", "a is listed more than once")
+    assert placed(text, error) == "line 4: many[1].name: a is listed more than once"
+    assert placed(b"", error) == "many[1].name: a is listed more than once"
+    assert placed(b"\xff\n", error) == "many[1].name: a is listed more than once"

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import logging
 import os
-import re
 import signal
 import sys
 import time
@@ -23,13 +22,15 @@ from virt_preflight.agent.announcement import Announcement, announced
 from virt_preflight.agent.catalogue import catalogue
 from virt_preflight.agent.factstore import FactStore
 from virt_preflight.agent.fence import Fence, Fenced
-from virt_preflight.agent.settings import BadSettings, Settings, read_settings
+from virt_preflight.agent.settings import BadSettings, Settings, in_file, read_settings
 from virt_preflight.agent.sources import Source, SourceError
 from virt_preflight.agent.sources.observer import UNOBSERVED, SourceObserver
 from virt_preflight.agent.sources.recording import BadRecording, load
 from virt_preflight.agent.sources.rehearsing import Broom, Rehearsing
 from virt_preflight.agent.sources.stage import Staged
+from virt_preflight.treaty.addresses import WANTED, wrong_address
 from virt_preflight.treaty.logs import LogFormat, log_to_stderr
+from virt_preflight.treaty.tables import BadKeyError
 
 if TYPE_CHECKING:
     from virt_preflight.agent.metrics import Metrics
@@ -43,12 +44,22 @@ class Stop(Exception):
     """The command cannot go on; the text is for the operator."""
 
 
+class Misused(Exception):
+    """The command line asks for something that makes no sense."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 done · 1 could not run · 2 usage · 130 interrupted."""
     parsed = _parser().parse_args(arguments)
     log_to_stderr()
     try:
         return int(parsed.command(parsed))
+    except Misused as error:
+        print(f"{DISTRIBUTION}: {error}", file=sys.stderr)
+        return 2
+    except BadKeyError as error:
+        print(f"{DISTRIBUTION}: {in_file(parsed.config, error)}", file=sys.stderr)
+        return 1
     except (Stop, BadSettings, BadRecording, SourceError) as error:
         print(f"{DISTRIBUTION}: {error}", file=sys.stderr)
         return 1
@@ -162,6 +173,8 @@ def _listen_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(parsed: argparse.Namespace) -> Settings:
+    if (wrong := wrong_address(getattr(parsed, "listen", None) or ())) is not None:
+        raise Misused(f"--listen {wrong}: {WANTED}")
     settings = read_settings(parsed.config)
     return msgspec.structs.replace(
         settings,
@@ -234,10 +247,7 @@ def _replay(parsed: argparse.Namespace) -> int:
 
 
 def _starting(host: str, settings: Settings) -> tuple[Listening, Announcement | None]:
-    """How it is to listen, and what to say of itself. Raises Stop, BadSettings."""
-    for address in settings.listen:
-        if not re.fullmatch(r"unix:.+|.+:\d{1,5}", address):
-            raise Stop(f"{address}: wanted HOST:PORT or unix:/path")
+    """How it is to listen, and what to say of itself. Raises Stop, BadKeyError."""
     announcement = announced(settings.announce, host, settings.listen)
     from virt_preflight.treaty.certificates import BadCertificateError
     from virt_preflight.treaty.listening import CannotListenError, listening
@@ -250,7 +260,7 @@ def _starting(host: str, settings: Settings) -> tuple[Listening, Announcement | 
 
 
 def _check_config(settings: Settings) -> None:
-    """What a start would find wrong before it listens. Raises Stop, BadSettings."""
+    """What a start would find wrong before it listens. Raises Stop, BadKeyError."""
     _starting(_own_name(), settings)
     if settings.metrics:
         from virt_preflight.treaty.exposition import CannotExpose, how_exposed

@@ -8,9 +8,10 @@ from typing import Annotated
 import msgspec
 
 from virt_preflight.agent.policy import Policy
+from virt_preflight.treaty.addresses import WANTED, wrong_address
 from virt_preflight.treaty.logs import LogFormat
 from virt_preflight.treaty.roles import Roles
-from virt_preflight.treaty.tables import read_tables
+from virt_preflight.treaty.tables import BadKeyError, placed, read_tables
 from virt_preflight.treaty.tls import Tls
 
 DEFAULT_FILE = Path("/etc/virt-preflight/agent.toml")
@@ -19,6 +20,15 @@ DEFAULT_LISTEN = "127.0.0.1:50551"
 
 class BadSettings(Exception):
     """The configuration cannot be used; the text names the file and the field."""
+
+
+def in_file(path: Path | None, error: BadKeyError) -> str:
+    """What is wrong with a key, with the file and the line that give it."""
+    chosen = path or DEFAULT_FILE
+    try:
+        return f"{chosen}: {placed(chosen.read_bytes(), error)}"
+    except OSError:
+        return f"{chosen}: {error}"
 
 
 class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,13 +95,22 @@ def read_settings(path: Path | None) -> Settings:
         raise BadSettings(f"{chosen}: {error.strerror}") from None
     try:
         settings = read_tables(text, Settings)
+        _refuse_useless(settings)
+    except BadKeyError as error:
+        raise BadSettings(f"{chosen}: {placed(text, error)}") from None
     except ValueError as error:
         raise BadSettings(f"{chosen}: {error}") from None
-    if settings.policy.memory_reserved_mib < 0 or not settings.policy.memory_overcommit > 0:
-        raise BadSettings(
-            f"{chosen}: [policy] reserved memory is negative or overcommit not above 0"
-        )
+    return settings
+
+
+def _refuse_useless(settings: Settings) -> None:
+    """Raises BadKeyError."""
+    if (wrong := wrong_address(settings.listen)) is not None:
+        raise BadKeyError("listen", f"{wrong!r}: {WANTED}")
+    if settings.policy.memory_reserved_mib < 0:
+        raise BadKeyError("policy.memory_reserved_mib", "is negative")
+    if not settings.policy.memory_overcommit > 0:
+        raise BadKeyError("policy.memory_overcommit", "is not above 0")
     for directory in settings.policy.storage or ():
         if not directory.startswith("/"):
-            raise BadSettings(f"{chosen}: [policy] storage: {directory!r} does not begin with /")
-    return settings
+            raise BadKeyError("policy.storage", f"{directory!r} does not begin with /")

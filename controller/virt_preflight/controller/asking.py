@@ -287,14 +287,16 @@ def _nobody_answered(
     home = fleet.named(question.from_host) if question.from_host else None
     silent_by_host = {one.host: one for one in silent}
     not_asked = f"not asked: {told(silent)}"
+    step = silent[0].next_step
+    if question.from_host:
+        step = f"{step} Or leave out --from: {name} may be elsewhere by now.".lstrip()
     return Asked(
         name=name,
         uuid="",
         source=question.from_host,
         source_report=None,
         answers=tuple(
-            silent_by_host.get(host.name)
-            or Unasked(host=host.name, why=not_asked, next_step=silent[0].next_step)
+            silent_by_host.get(host.name) or Unasked(host=host.name, why=not_asked, next_step=step)
             for host in _destinations(question, fleet, home)
         ),
     )

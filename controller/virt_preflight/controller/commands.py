@@ -30,11 +30,11 @@ from virt_preflight.controller.settings import (
     Settings,
     address_of,
     read_settings,
-    wrong_address,
 )
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
 from virt_preflight.controller.words import CheckWords, Colour, FleetWords, ServeWords, ShowWords
 from virt_preflight.treaty import request_id
+from virt_preflight.treaty.addresses import WANTED, wrong_address
 from virt_preflight.treaty.logs import LogFormat, log_to_stderr
 from virt_preflight.treaty.tls import LIBVIRTS
 
@@ -103,6 +103,8 @@ def serve(words: ServeWords, which: FleetWords) -> int:
     """`virt-preflight serve`."""
     from virt_preflight.controller import service
 
+    if (wrong := wrong_address(words.listen or ())) is not None:
+        raise MisusedError(f"--listen {wrong}: {WANTED}")
     given = read_settings(None if words.config is None else Path(words.config))
     settings = msgspec.structs.replace(
         given,
@@ -111,8 +113,6 @@ def serve(words: ServeWords, which: FleetWords) -> int:
         metrics=words.metrics or given.metrics,
         log_format=LogFormat(words.log_format or given.log_format),
     )
-    if (wrong := wrong_address(settings)) is not None:
-        raise MisusedError(f"--listen {wrong}: wanted HOST:PORT or unix:/path")
     if which.hosts is None and which.fleet is None:
         which = replace(which, fleet=given.fleet)
     log_to_stderr(settings.log_format)

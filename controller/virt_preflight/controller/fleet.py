@@ -1,8 +1,7 @@
 """Which hosts there are and how their agents are reached: `fleet.toml`, or a list of names."""
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
-from virt_preflight.treaty.tables import read_tables
+from virt_preflight.treaty.tables import BadKeyError, placed, read_tables
 from virt_preflight.treaty.tls import LIBVIRTS, ClientTls
 from virt_preflight.treaty.words import is_host_name, is_ipv6, is_label
 
@@ -145,14 +144,21 @@ def read(path: Path, *, hosts_may_come: bool = False) -> Fleet:
 
     `hosts_may_come`: without a host it is one whose hosts announce themselves.
     """
-    file = _read(path)
+    content = _content(path)
     try:
-        return _fleet(file) if hosts_may_come else _peopled(file)
+        return _parsed(content, _fleet if hosts_may_come else _peopled)
     except ValueError as error:
         raise CannotRunError(f"{path}: {error}") from error
 
 
 def _read(path: Path) -> _File:
+    try:
+        return read_tables(_content(path), _File)
+    except ValueError as error:
+        raise CannotRunError(f"{path}: {error}") from error
+
+
+def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(FLEET_FILE_AT_MOST + 1)
@@ -162,15 +168,19 @@ def _read(path: Path) -> _File:
         raise CannotRunError(
             f"{path}: larger than {FLEET_FILE_AT_MOST >> 20} MiB, so hardly a fleet"
         )
-    try:
-        return read_tables(content, _File)
-    except ValueError as error:
-        raise CannotRunError(f"{path}: {error}") from error
+    return content
 
 
 def parse(content: bytes) -> Fleet:
-    """The fleet in the text of a file; ValueError says what is wrong and at which key."""
-    return _peopled(read_tables(content, _File))
+    """The fleet in the text of a file; ValueError says what is wrong, at which line and key."""
+    return _parsed(content, _peopled)
+
+
+def _parsed(content: bytes, made: Callable[[_File], Fleet]) -> Fleet:
+    try:
+        return made(read_tables(content, _File))
+    except BadKeyError as error:
+        raise ValueError(placed(content, error)) from error
 
 
 def _peopled(file: _File) -> Fleet:
@@ -181,7 +191,8 @@ def _peopled(file: _File) -> Fleet:
 
 def _fleet(file: _File) -> Fleet:
     hosts = tuple(_host_at(index, host, file) for index, host in enumerate(file.host))
-    _refuse_twins(hosts)
+    if (twin := _twin(hosts)) is not None:
+        raise BadKeyError(f"host[{twin}].name", f"{hosts[twin].name} is listed more than once")
     return Fleet(
         hosts=hosts,
         uris=Uris(
@@ -202,7 +213,8 @@ def from_names(text: str) -> Fleet:
         if not entries:
             raise ValueError("no host is named")
         hosts = tuple(map(_host_in_list, entries))
-        _refuse_twins(hosts)
+        if (twin := _twin(hosts)) is not None:
+            raise ValueError(f"host {hosts[twin].name} is listed more than once")
     except ValueError as error:
         raise MisusedError(f"--hosts: {error}") from error
     return Fleet(hosts=hosts)
@@ -251,14 +263,14 @@ def _host_at(index: int, host: _Host, file: _File) -> FleetHost:
     try:
         name = host_name(host.name)
     except ValueError as error:
-        raise ValueError(f"host[{index}].name: {error}") from error
+        raise BadKeyError(f"host[{index}].name", str(error)) from error
     try:
         address = agent_address(host.address or name, file.defaults.port)
     except ValueError as error:
-        raise ValueError(f"host[{index}].address: {error}") from error
+        raise BadKeyError(f"host[{index}].address", str(error)) from error
     for key, value in host.labels.items():
         if not is_label(key, value):
-            raise ValueError(f"host[{index}].labels.{key}: {key}={value} is not a label")
+            raise BadKeyError(f"host[{index}].labels.{key}", f"{key}={value} is not a label")
     return FleetHost(
         name=name,
         address=address,
@@ -316,13 +328,17 @@ def _split_at_colon(text: str) -> tuple[str, str | None]:
 
 def _uri(key: str, template: str) -> str:
     if "{host}" not in template:
-        raise ValueError(f"{key}: has no {{host}}, so every host would be the same one")
+        raise BadKeyError(key, "has no {host}, so every host would be the same one")
     if not template.isprintable() or " " in template:
-        raise ValueError(f"{key}: {template!r} is not a URI")
+        raise BadKeyError(key, f"{template!r} is not a URI")
     return template
 
 
-def _refuse_twins(hosts: Iterable[FleetHost]) -> None:
-    twins = [name for name, times in Counter(host.name for host in hosts).items() if times > 1]
-    if twins:
-        raise ValueError(f"host {twins[0]} is listed more than once")
+def _twin(hosts: Iterable[FleetHost]) -> int | None:
+    """The first host that is called like one before it."""
+    known: set[str] = set()
+    for number, host in enumerate(hosts):
+        if host.name in known:
+            return number
+        known.add(host.name)
+    return None

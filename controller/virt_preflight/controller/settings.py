@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 import msgspec
 
 from virt_preflight.controller.trouble import CannotRunError, MisusedError
+from virt_preflight.treaty.addresses import WANTED, is_address, wrong_address
 from virt_preflight.treaty.logs import LogFormat
 from virt_preflight.treaty.roles import Roles
-from virt_preflight.treaty.tables import read_tables
+from virt_preflight.treaty.tables import BadKeyError, placed, read_tables
 from virt_preflight.treaty.tls import Tls
 
 SYSTEM_FILE = Path("/etc/virt-preflight/controller.toml")
@@ -87,31 +88,16 @@ def read_settings(path: Path | None) -> Settings:
 
 def parse(content: bytes) -> Settings:
     """The settings in the text of a file; ValueError says what is wrong, at which line and key."""
-    return read_tables(content, Settings)
-
-
-def wrong_address(settings: Settings) -> str | None:
-    """The first address that is none."""
-    return next((at for at in settings.listen if not _is_address(at)), None)
+    settings = read_tables(content, Settings)
+    if (wrong := wrong_address(settings.listen)) is not None:
+        raise ValueError(placed(content, BadKeyError("listen", f"{wrong!r}: {WANTED}")))
+    return settings
 
 
 def address_of(server: str) -> str:
     """A controller's address as gRPC wants it; the port may be left out."""
     if server.startswith("unix:") or re.search(r":[0-9]+$", server, re.ASCII):
-        if not _is_address(server):
+        if not is_address(server):
             raise MisusedError(f"--server {server}: wanted HOST, HOST:PORT or unix:/path")
         return server
     return address_of(f"{server}:{CONTROLLER_PORT}")
-
-
-def _is_address(text: str) -> bool:
-    if text.startswith("unix:"):
-        return len(text) > len("unix:") and text.isprintable()
-    host, _, port = text.rpartition(":")
-    return (
-        bool(host)
-        and (":" not in host or host.startswith("["))
-        and text.isprintable()
-        and re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) is not None
-        and 1 <= int(port) <= 65535
-    )

@@ -1,7 +1,33 @@
-"""What of an address decides about TLS: who can reach it, and the name that a peer there has."""
+"""Addresses: how they are written, and what of one decides about TLS: who can reach it."""
 
 import ipaddress
+import re
+from collections.abc import Iterable
 from functools import lru_cache
+
+from virt_preflight.treaty.words import is_host_name
+
+WANTED = "wanted HOST:PORT or unix:/path"
+
+
+def is_address(text: str) -> bool:
+    """Whether it is `HOST:PORT`, an IPv6 address in brackets, or `unix:PATH`."""
+    if is_socket(text):
+        return len(text) > len("unix:") and text.isprintable()
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    bare = host[1:-1] if bracketed else host
+    return (
+        is_host_name(bare)
+        and bracketed is (":" in bare)
+        and re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) is not None
+        and 1 <= int(port) <= 65535
+    )
+
+
+def wrong_address(addresses: Iterable[str]) -> str | None:
+    """The first that is none."""
+    return next((at for at in addresses if not is_address(at)), None)
 
 
 def is_socket(address: str) -> bool:

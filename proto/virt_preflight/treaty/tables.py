@@ -15,6 +15,20 @@ _HEADING = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]")
 _GIVEN = re.compile(r"\s*([^=#]+?)\s*=")
 
 
+class BadKeyError(ValueError):
+    """What a key says is of no use, as is found out when all is read."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(f"{key}: {why}")
+        self.key = key
+
+
+def placed(content: bytes, error: BadKeyError) -> str:
+    """With the line in front at which the file has it, if it can be found."""
+    line = _line_of(content.decode(errors="replace"), error.key)
+    return f"line {line}: {error}" if line else str(error)
+
+
 def read_tables(content: bytes, kind: type[T]) -> T:
     """What the text of a file says; ValueError says what is wrong, at which line and key."""
     try:
