@@ -1,11 +1,19 @@
 """Hundreds of hosts announce themselves at the same moment, and come back to a new controller."""
 
 import subprocess
+from pathlib import Path
+
+import grpc
+import pytest
 
 from tests.service import herd
-from tests.service.controllers import PROGRAM
+from tests.service.controllers import PROGRAM, until
+from tests.service.test_announcing import Visitor
 
 HOSTS = 400
+FULL = (
+    "no room for more than 3: the limit of open files is 70 (LimitNOFILE= of the unit, ulimit -n)"
+)
 
 
 def test_hundreds_of_hosts_are_known_cost_little_and_come_back_not_all_at_once() -> None:
@@ -19,14 +27,25 @@ def test_hundreds_of_hosts_are_known_cost_little_and_come_back_not_all_at_once()
     assert found.at_once < HOSTS
 
 
-def test_where_open_files_are_too_few_for_all_that_is_said_when_it_starts() -> None:
-    command = (
-        f"ulimit -n 300; exec {PROGRAM} serve --listen unix:/nowhere/c --hosts h1=unix:/nowhere"
-    )
-    ended = subprocess.run(
-        ["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert (
-        "room for 118 hosts to announce themselves, not for the 10000 of [limits] announced_hosts:"
-        " the limit of open files is 300 (LimitNOFILE= of the unit, ulimit -n)"
-    ) in ended.stderr
+def test_where_open_files_are_too_few_whoever_is_turned_away_is_told_and_so_is_the_log(
+    tmp_path: Path,
+) -> None:
+    listen, log = f"unix:{tmp_path}/c", tmp_path / "log"
+    few = ["sh", "-c", 'ulimit -n 70 && exec "$@"', "sh", str(PROGRAM), "serve"]
+    serve = [*few, "--listen", listen, "--hosts", "h1=unix:/none"]
+    with log.open("w") as written, subprocess.Popen(serve, stderr=written) as service:
+        try:
+            until(lambda: "answers at" in log.read_text(), within_s=60)
+            visitors = [Visitor(listen) for _ in range(3)]
+            for number, visitor in enumerate(visitors):
+                visitor.comes(f"a{number}")
+            for _ in range(2):
+                with pytest.raises(grpc.RpcError) as refused:
+                    Visitor(listen).comes("a3")
+                assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert refused.value.details() == f"not kept: {FULL}"
+            for visitor in visitors:
+                visitor.goes()
+        finally:
+            service.kill()
+    assert log.read_text().count(FULL) == 1

@@ -1,8 +1,9 @@
 """Where agents announce themselves: who comes in is looked at, kept, and then heard for ever."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -58,6 +59,9 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
     roll: Roll
     settings: Settings
     turnstile: Turnstile
+    # Why no more are let in than by the turnstile; told in our own log once.
+    full: str
+    turned_away: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def Announce(  # noqa: N802, D102 - the treaty's own name, and its words are there
@@ -69,7 +73,8 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
         ends = _Ends()
         ends.when(self.stopping, STOPPING)
         try:
-            with self.turnstile.entered(""):
+            with ExitStack() as inside:
+                self._let_in(inside)
                 first = await _next(context, FIRST_WITHIN_S, ends)
                 if first is None:
                     return
@@ -86,6 +91,15 @@ class FleetServicer(fleet_pb2_grpc.FleetServiceServicer):
             ends.forget()
             if visit is not None:
                 self.roll.leave(visit)
+
+    def _let_in(self, inside: ExitStack) -> None:
+        try:
+            inside.enter_context(self.turnstile.entered(""))
+        except TooManyError:
+            if not self.turned_away.is_set():
+                self.turned_away.set()
+                logging.warning("an agent that announces its host is turned away: %s", self.full)
+            raise TooManyError(self.full) from None
 
     async def _heard(self, context: Context, visit: Visit, every_s: float, ends: "_Ends") -> bool:
         """Whether it was still there, rather than gone in peace."""

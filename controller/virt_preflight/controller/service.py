@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import resource
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
@@ -30,7 +29,7 @@ from virt_preflight.controller.refusals import Refusal, refuse
 from virt_preflight.controller.roll import Roll
 from virt_preflight.controller.scribe import Scribe
 from virt_preflight.controller.settings import Limits, Settings
-from virt_preflight.controller.sockets import make_room_for_guests
+from virt_preflight.controller.sockets import make_room_for_guests, why_full
 from virt_preflight.controller.store import Store, StoreError
 from virt_preflight.controller.store.memory import MemoryStore
 from virt_preflight.controller.store.sqlite import SqliteStore
@@ -354,14 +353,6 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[Serving]:
     room, let_in = make_room_for_guests(
         len(fleet.hosts) + limits.announced_hosts, limits.announced_hosts, fleet.in_flight
     )
-    if let_in < limits.announced_hosts:
-        logging.warning(
-            "room for %d hosts to announce themselves, not for the %d of [limits] announced_hosts:"
-            " the limit of open files is %d (LimitNOFILE= of the unit, ulimit -n)",
-            let_in,
-            limits.announced_hosts,
-            resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        )
     async with AsyncExitStack() as ending:
         metrics = _metrics(settings)
         scribe = await ending.enter_async_context(Scribe(lambda: _store(settings)))
@@ -381,7 +372,10 @@ async def served(fleet: Fleet, settings: Settings) -> AsyncIterator[Serving]:
             ending.enter_context(_exposed(metrics, roll, settings))
         watch = HostWatch(desk, settings.watch_every_s)
         reception = FleetServicer(
-            roll=roll, settings=settings, turnstile=Turnstile(in_all=let_in, per_caller=let_in)
+            roll=roll,
+            settings=settings,
+            turnstile=Turnstile(in_all=let_in, per_caller=let_in),
+            full=why_full(let_in, limits.announced_hosts),
         )
         servicer = ControllerServicer(
             desk=desk,

@@ -30,6 +30,17 @@ def make_room_for_guests(hosts: int, guests: int, in_flight: int) -> tuple[Room,
     return room(files - let_in, hosts, in_flight), let_in
 
 
+def why_full(let_in: int, wanted: int) -> str:
+    """Why so many others are let in and no more."""
+    if let_in >= wanted:
+        return f"{let_in} are there already"
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return (
+        f"no room for more than {let_in}: the limit of open files is {files}"
+        " (LimitNOFILE= of the unit, ulimit -n)"
+    )
+
+
 def room(files: int, hosts: int, in_flight: int) -> Room:
     """What fits into that many open files.
 
