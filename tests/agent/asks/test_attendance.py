@@ -214,6 +214,21 @@ def test_what_is_not_there_is_noted() -> None:
     assert found.absent_images == ("/srv/a.img",)
 
 
+def test_a_screens_socket_that_qemu_would_leave_is_noted_and_goes() -> None:
+    screen = (
+        "<graphics type='vnc' socket='/srv/a.sock'><listen type='socket' socket='/srv/a.sock'/>"
+    )
+    found = noted(asked(host(), f"{screen}</graphics>"))
+    assert found.absent_files == ("/srv/a.sock",)
+    broom = FakeBroom()
+    tidied(replace(BEFORE, absent_files=found.absent_files), left_behind("/srv/a.sock"), broom)
+    assert broom.done
+
+
+def left_behind(path: str) -> FakeSource:
+    return host(stats={path: like(kind="socket", size=0)})
+
+
 def test_what_is_there_is_not_taken_for_new() -> None:
     os = f"<os><type arch='x86_64'>hvm</type><nvram>{NVRAM}</nvram></os>"
     stats = {

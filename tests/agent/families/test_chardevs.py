@@ -7,6 +7,7 @@ from virt_preflight.agent.families.chardevs import (
     FileEnd,
     GuestChardevs,
     GuestPeers,
+    OpenPorts,
     SeenChardevs,
     SocketEnd,
     TcpEnd,
@@ -17,9 +18,11 @@ from virt_preflight.agent.families.chardevs import (
     guest_chardevs,
     guest_peers,
     no_directory,
+    open_ports,
     path_taken,
     peer_absent,
     port_in_use,
+    port_reserved,
     seen_chardevs,
 )
 from virt_preflight.agent.families.daemon import QemuUser
@@ -321,3 +324,26 @@ def test_a_nic_that_is_a_client_waits_for_nobody() -> None:
     assert read("<interface type='client'><source address='127.0.0.1' port='1'/></interface>") is (
         None
     )
+
+
+def test_a_port_below_those_of_everybody_is_not_qemus() -> None:
+    low = GuestChardevs(
+        ports=(TcpEnd(subject="serial 0", host="0.0.0.0", port=77, listens=True),),
+        datagrams=(UdpEnd(subject="serial 1", host="0.0.0.0", port=78),),
+    )
+    told = problems(port_reserved(low, OpenPorts(start=1024, user="qemu")))
+    assert [problem.subject for problem in told] == ["serial 0", "serial 1"]
+    assert told[0].found == "ports below 1024 are root's"
+
+
+def test_who_only_connects_or_is_root_or_has_a_higher_port_reserves_none() -> None:
+    away = GuestChardevs(ports=(TcpEnd(subject="s", host="h2", port=77, listens=False),))
+    assert not list(port_reserved(away, OpenPorts(start=1024, user="qemu")))
+    assert not list(port_reserved(LISTENING, OpenPorts(start=1024, user="qemu")))
+
+
+def test_ports_are_open_from_where_the_kernel_says_and_all_of_them_to_root() -> None:
+    source = FakeSource(texts={"/proc/sys/net/ipv4/ip_unprivileged_port_start": "1024\n"})
+    ordinary = QemuUser(user=User(name="qemu", uid=107, gid=107), dynamic_ownership=True)
+    assert open_ports(source, ordinary) == OpenPorts(start=1024, user="qemu")
+    assert open_ports(source, LABELLING) == OpenPorts(start=0, user="root")

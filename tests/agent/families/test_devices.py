@@ -7,6 +7,7 @@ from virt_preflight.agent.families.devices import (
     GuestLabels,
     GuestModels,
     GuestNodes,
+    GuestOwner,
     GuestVsock,
     HostLocks,
     HostSecurity,
@@ -15,21 +16,24 @@ from virt_preflight.agent.families.devices import (
     guest_labels,
     guest_models,
     guest_nodes,
+    guest_owner,
     guest_vsock,
     host_locks,
     host_security,
     host_vsock,
     no_lock_daemon,
     no_security_model,
+    no_such_user,
     no_vsock,
     node_absent,
     not_offered,
     seen_nodes,
+    seen_owner,
     vsock_number,
 )
 from virt_preflight.agent.families.machine import SeenCapabilities
 from virt_preflight.agent.families.versions import HostVersions
-from virt_preflight.agent.sources import FileStat
+from virt_preflight.agent.sources import FileStat, User
 
 NODE = FileStat(kind="char", size_bytes=0, mode=0o600, uid=0, gid=0, device=5, inode=9)
 OLD = HostVersions(libvirt=9_000_000, qemu=7_002_000)
@@ -201,3 +205,35 @@ def test_locks_without_a_daemon_start_nobody() -> None:
 def test_locks_with_a_daemon_and_no_locks_are_fine() -> None:
     assert not list(no_lock_daemon(HostLocks(manager="lockd", daemon_present=True)))
     assert not list(no_lock_daemon(HostLocks(manager="", daemon_present=False)))
+
+
+def owner(label: str, kind: str = "static") -> GuestOwner | None:
+    return guest_owner(
+        read_domain(
+            f"<domain><name>g</name><seclabel type='{kind}' model='dac'><label>{label}</label>"
+            "</seclabel></domain>"
+        )
+    )
+
+
+HAS_QEMU = FakeSource(users={"qemu": User(name="qemu", uid=107, gid=107)})
+
+
+def test_a_guest_that_is_to_run_as_nobody_known_is_refused() -> None:
+    wanted = owner("qemu2:qemu2")
+    assert wanted is not None
+    (problem,) = no_such_user(wanted, seen_owner(HAS_QEMU, wanted))
+    assert isinstance(problem, Problem)
+    assert problem.wanted == "qemu2:qemu2"
+
+
+def test_a_guest_that_is_to_run_as_somebody_known_is_fine() -> None:
+    wanted = owner("qemu:qemu")
+    assert wanted is not None
+    assert not list(no_such_user(wanted, seen_owner(HAS_QEMU, wanted)))
+
+
+def test_only_a_static_label_of_its_own_says_whom_a_guest_runs_as() -> None:
+    assert owner("+107:+107") == GuestOwner(user="+107", group="+107")
+    assert owner("+107:+107", "dynamic") is None
+    assert owner("") is None

@@ -21,6 +21,7 @@ from virt_preflight.agent.families.disks import (
     copy_into_ghost,
     copy_needs_target,
     copy_not_openable,
+    copy_nowhere,
     copy_of_other_size,
     copy_of_readonly,
     copy_too_large,
@@ -931,12 +932,21 @@ def test_a_larger_block_device_is_left_open() -> None:
 
 
 def copies(
-    qemu: QemuUser, *, listed: str | SourceError = "[]", searched: bool = True
+    qemu: QemuUser,
+    *,
+    listed: str | SourceError = "[]",
+    searched: bool = True,
+    made: bool = True,
+    on: str = "ext4",
 ) -> SeenCopies:
     wanted = guest(disk())
     source = FakeSource(
         answers={("pool-volumes", "images"): listed},
-        mays={("/images", Want.EXECUTE, QEMU.name): searched},
+        mays={
+            ("/images", Want.EXECUTE, QEMU.name): searched,
+            ("/images", Want.WRITE, "root"): made,
+        },
+        file_systems={"/images": on},
     )
     seen = look(wanted, source)
     return seen_copies(source, wanted, seen, pooled(wanted, pools(), COPY), COPY, qemu)
@@ -1129,3 +1139,14 @@ def test_an_unreadable_opening_is_left_open() -> None:
     openings = disk_openings(source, wanted, seen, OWNING)
     assert isinstance(openings.openings["vda", "/images/a"], Unknown)
     assert open_question(unreadable(wanted, openings, seen)).subject == "vda"
+
+
+def test_where_libvirtd_may_not_write_no_copy_is_made() -> None:
+    problem = one(copy_nowhere(copies(OWNING, made=False)))
+    assert (problem.subject, problem.wanted) == ("vda", "/images that libvirtd may write to")
+    assert open_question(copy_nowhere(copies(OWNING, made=False, on="nfs4"))).subject == "vda"
+
+
+def test_where_libvirtd_may_write_or_makes_nothing_a_copy_has_its_place() -> None:
+    assert not list(copy_nowhere(copies(OWNING)))
+    assert not list(copy_nowhere(copies(OWNING, listed='["a"]', made=False)))

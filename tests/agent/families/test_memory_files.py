@@ -6,12 +6,15 @@ from virt_preflight.agent.families.disks.guest import DacLabel
 from virt_preflight.agent.families.memory import (
     GuestMemoryFiles,
     MemoryFile,
+    SeenMemoryFiles,
     file_absent,
+    file_shut,
+    file_too_small,
     guest_memory_files,
     seen_memory_files,
 )
 from virt_preflight.agent.fence import Outside
-from virt_preflight.agent.sources import FileStat, SourceError, User
+from virt_preflight.agent.sources import FileStat, SourceError, User, Want
 
 PATH = "/srv/a disk/nvdimm"
 NVDIMM = f"""<memory model='nvdimm'><source><path>{PATH}</path></source>
@@ -22,6 +25,7 @@ DIMM = "<memory model='dimm'><target><size unit='MiB'>64</size><node>0</node></t
 THERE = FileStat(kind="file", size_bytes=1 << 25, mode=0o600, uid=0, gid=0, device=5, inode=9)
 GIVES = QemuUser(user=User(name="qemu", uid=107, gid=107, groups=(107,)), dynamic_ownership=True)
 LEAVES = QemuUser(user=GIVES.user, dynamic_ownership=False)
+USERS = {"1": User(name="daemon", uid=1, gid=1)}
 
 
 def guest(devices: str, label: str = "") -> GuestMemoryFiles | None:
@@ -35,7 +39,9 @@ def asked(
 ) -> list[Problem | CouldNotTell]:
     wanted = guest(NVDIMM, label)
     assert wanted is not None
-    return list(file_absent(wanted, seen_memory_files(FakeSource(stats=stats), wanted, qemu)))
+    return list(
+        file_absent(wanted, seen_memory_files(FakeSource(stats=stats, users=USERS), wanted, qemu))
+    )
 
 
 def test_files_of_memory_devices_are_read() -> None:
@@ -89,3 +95,50 @@ def test_a_file_that_may_not_be_looked_at_is_left_open() -> None:
     (open_question,) = asked({PATH: Outside(PATH)})
     assert isinstance(open_question, CouldNotTell)
     assert "storage in [policy]" in open_question.why
+
+
+def sized(size: int) -> SeenMemoryFiles:
+    wanted = guest(NVDIMM)
+    assert wanted is not None
+    found = FileStat(kind="file", size_bytes=size, mode=0o600, uid=0, gid=0, device=5, inode=9)
+    return seen_memory_files(FakeSource(stats={PATH: found}), wanted, GIVES)
+
+
+def test_a_file_that_is_smaller_than_the_device_is_refused() -> None:
+    wanted = guest(NVDIMM)
+    assert wanted is not None
+    (problem,) = file_too_small(wanted, sized(8 << 20))
+    assert isinstance(problem, Problem)
+    assert (problem.wanted, problem.found) == (f"{PATH} of 32768 KiB", "8192 KiB")
+
+
+def test_a_file_that_is_large_enough_or_empty_will_do() -> None:
+    wanted = guest(NVDIMM)
+    assert wanted is not None
+    for size in (0, 32 << 20, 64 << 20):
+        assert not list(file_too_small(wanted, sized(size)))
+
+
+def opened(qemu: QemuUser, *, searches: bool = True, writes: bool = True) -> SeenMemoryFiles:
+    wanted = guest(NVDIMM)
+    assert wanted is not None
+    mays = {(path, Want.EXECUTE, "qemu"): True for path in ("/", "/srv")}
+    mays["/srv/a disk", Want.EXECUTE, "qemu"] = searches
+    mays |= {(PATH, Want.READ, "qemu"): True, (PATH, Want.WRITE, "qemu"): writes}
+    return seen_memory_files(FakeSource(stats={PATH: THERE}, mays=mays), wanted, qemu)
+
+
+def test_a_file_that_qemu_may_not_write_to_is_refused_unless_it_is_given_to_it() -> None:
+    wanted = guest(NVDIMM)
+    assert wanted is not None
+    (problem,) = file_shut(wanted, opened(LEAVES, writes=False))
+    assert isinstance(problem, Problem)
+    assert problem.found == "qemu may not read and write it"
+    assert not list(file_shut(wanted, opened(GIVES, writes=False)))
+    assert not list(file_shut(wanted, opened(LEAVES)))
+
+
+def test_a_file_in_a_directory_that_qemu_may_not_search_is_out_of_reach_for_its_owner_too() -> None:
+    wanted = guest(NVDIMM)
+    assert wanted is not None
+    assert list(file_shut(wanted, opened(GIVES, searches=False)))

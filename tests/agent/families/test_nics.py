@@ -744,3 +744,36 @@ def test_a_kernel_that_cannot_shape_is_refused() -> None:
 def test_a_kernel_that_can_shape_is_fine() -> None:
     guest = GuestShaping(modules=("sch_htb", "sch_sfq"))
     assert not list(no_traffic_control(guest, HostShaping(release="6.18", missing=())))
+
+
+def tap(flags: str, carrier: str) -> FakeSource:
+    made = device(("flags", "mtu", "operstate", "tun_flags"))
+    extra = {f"{SYS}/web1/tun_flags": flags, f"{SYS}/web1/carrier": carrier}
+    return host({"web1": made}, extra=extra)
+
+
+OURS = interface("<target dev='web1' managed='no'/>", "ethernet")
+QUEUED = interface("<target dev='web1' managed='no'/><driver queues='2'/>", "ethernet")
+
+
+def test_a_tap_has_to_be_made_for_as_many_queues_as_the_nic_has() -> None:
+    (several,) = found(nics.tap_unfit, OURS, tap("0x1102", "0"))
+    assert isinstance(several, Problem)
+    assert (several.wanted, several.found) == ("tap web1 for one queue", "one for several queues")
+    (single,) = found(nics.tap_unfit, QUEUED, tap("0x1002", "0"))
+    assert isinstance(single, Problem)
+    assert single.found == "one for one queue"
+
+
+def test_a_tap_that_somebody_has_open_is_not_the_guests() -> None:
+    (problem,) = found(nics.tap_unfit, OURS, tap("0x1002", "1"))
+    assert isinstance(problem, Problem)
+    assert problem.found == "somebody has it open"
+
+
+def test_a_tap_of_that_kind_in_nobodys_use_is_fine() -> None:
+    assert not found(nics.tap_unfit, OURS, tap("0x1002", "0"))
+    assert not found(nics.tap_unfit, QUEUED, tap("0x1102", "1"))
+    assert not found(nics.tap_unfit, OURS, tap("0x1001", "1"))
+    assert not found(nics.tap_unfit, OURS, host({"web1": device(OTHER)}))
+    assert not found(nics.tap_unfit, interface("<target dev='web1'/>"), tap("0x1102", "1"))

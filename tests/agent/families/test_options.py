@@ -4,7 +4,7 @@ from tests.agent.fake import FakeSource
 from virt_preflight.agent.check import Check, CouldNotTell, Problem, Problems
 from virt_preflight.agent.domain import Domain, read_domain
 from virt_preflight.agent.fact import Pace
-from virt_preflight.agent.families.daemon import QemuUser
+from virt_preflight.agent.families.daemon import QemuConf, QemuUser
 from virt_preflight.agent.families.options import (
     DestinationXml,
     GuestCopies,
@@ -12,6 +12,8 @@ from virt_preflight.agent.families.options import (
     HostHooks,
     HostPostcopy,
     ListedDisks,
+    MemoryFolder,
+    PostcopyOfFiles,
     PostcopyWanted,
     TunnelledCopy,
     bad_migrateuri,
@@ -27,11 +29,15 @@ from virt_preflight.agent.families.options import (
     host_hooks,
     host_postcopy,
     listed_disks,
+    memory_folder,
+    name_too_long,
     no_such_disk,
     offline_not_persistent,
     offline_tunnelled,
     offline_with_storage,
+    postcopied_files,
     postcopy_not_live,
+    postcopy_of_files,
     postcopy_parallel,
     postcopy_refused,
     postcopy_tunnelled,
@@ -436,3 +442,59 @@ def test_of_a_libvirt_that_was_not_tried_with_both_nothing_is_claimed() -> None:
     between = HostVersions(libvirt=10_000_000, qemu=0)
     left = list(compressed_parallel(SQUEEZED, between, from_libvirt(None)))
     assert [type(one) for one in left] == [CouldNotTell, CouldNotTell]
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    (problem,) = name_too_long(MigrationOptions(dname="n" * 248))
+    assert isinstance(problem, Problem)
+    assert (problem.wanted, problem.found) == ("at most 247 bytes", "248 bytes")
+    assert list(name_too_long(MigrationOptions(dname="\u00fc" * 124)))
+
+
+def test_a_name_that_a_file_can_have_is_fine() -> None:
+    assert not list(name_too_long(MigrationOptions(dname="n" * 247)))
+    assert not list(name_too_long(MigrationOptions()))
+
+
+FILES = PostcopyOfFiles()
+ON_DISK, ON_TMPFS = (MemoryFolder(path="/ram", file_system=kind) for kind in ("ext4", "tmpfs"))
+
+
+def qemu(version: int) -> HostVersions:
+    return HostVersions(libvirt=0, qemu=version)
+
+
+def test_a_newer_qemu_fetches_no_pages_into_files_of_a_disk() -> None:
+    (problem,) = postcopy_of_files(FILES, ON_DISK, qemu(10_000_002))
+    assert isinstance(problem, Problem)
+    assert (problem.subject, problem.found) == ("memory in /ram", "on ext4")
+    (left,) = postcopy_of_files(FILES, ON_DISK, qemu(8_002_000))
+    assert isinstance(left, CouldNotTell)
+
+
+def test_an_older_qemu_and_memory_on_tmpfs_are_fine() -> None:
+    assert not list(postcopy_of_files(FILES, ON_DISK, qemu(7_002_000)))
+    assert not list(postcopy_of_files(FILES, ON_TMPFS, qemu(10_000_002)))
+
+
+@pytest.mark.parametrize(
+    ("backing", "asked"),
+    [
+        ("<source type='file'/>", FILES),
+        ("<source type='file'/><hugepages/>", None),
+        ("<source type='memfd'/>", None),
+        ("", None),
+    ],
+)
+def test_memory_that_is_files_is_read(backing: str, asked: PostcopyOfFiles | None) -> None:
+    domain = read_domain(f"<domain><name>g</name><memoryBacking>{backing}</memoryBacking></domain>")
+    assert postcopied_files(domain, MigrationOptions(postcopy=True)) == asked
+    assert postcopied_files(domain, MigrationOptions()) is None
+
+
+def test_where_memory_is_put_is_read_from_qemu_conf() -> None:
+    source = FakeSource(file_systems={"/ram": "tmpfs", "/var/lib/libvirt/qemu/ram": "ext4"})
+    conf = QemuConf(value_by_key={"memory_backing_dir": '"/ram"'})
+    assert memory_folder(source, conf) == ON_TMPFS
+    usual = memory_folder(source, QemuConf(value_by_key={}))
+    assert (usual.path, usual.file_system) == ("/var/lib/libvirt/qemu/ram", "ext4")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -102,6 +103,16 @@ def test_what_somebody_has_written_to_is_left(place: Path, broom: janitor.BroomO
     with pytest.raises(Refused, match="somebody has written to it"):
         broom.remove_file(str(disk))
     assert disk.read_text() == "a guest's"
+
+
+def test_a_screens_socket_that_qemu_left_is_removed(
+    place: Path, broom: janitor.BroomOfJanitor
+) -> None:
+    left = place / "files/a.sock"
+    broom.write_down(UUID, noted(absent_files=(str(left),)))
+    os.mknod(left, stat.S_IFSOCK | 0o600)  # as a server leaves it that was killed
+    broom.remove_file(str(left))
+    assert not left.exists()
 
 
 def test_variables_of_firmware_are_removed_as_libvirt_filled_them(

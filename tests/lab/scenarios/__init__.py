@@ -26,6 +26,7 @@ from tests.lab.scenarios import (
     tls,
     unlike,
     versions,
+    wants,
 )
 from tests.lab.scenarios.scenario import Scenario, here
 
@@ -50,6 +51,7 @@ FAMILIES = (
     tls,
     odd,
     unlike,
+    wants,
     classes,
 )
 SCENARIOS: tuple[Scenario, ...] = tuple(

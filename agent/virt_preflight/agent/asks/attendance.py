@@ -313,13 +313,19 @@ def _keeping(question: Question, qemu: QemuUser | None) -> Iterator[str]:
 
 
 def _written(domain: Domain) -> Iterator[str]:
-    """Files that Prepare makes where there are none: of the firmware's variables, and logs."""
+    """Files that Prepare makes where there are none: firmware's variables, logs, screens' sockets.
+
+    QEMU leaves those sockets behind; those of channels libvirt takes away.
+    """
     if nvram := _nvram(domain):
         yield nvram
     for device in domain.root.findall("devices/*[@type='file']/source[@path]"):
         yield device.get("path", "")
     for log in domain.root.findall("devices/*/log[@file]"):
         yield log.get("file", "")
+    screens = domain.root.findall("devices/graphics")
+    shown = (listen for screen in screens for listen in (screen, *screen.findall("listen")))
+    yield from dict.fromkeys(path for element in shown if (path := element.get("socket", "")))
 
 
 def _templates(domain: Domain) -> Mapping[str, str]:
@@ -451,7 +457,7 @@ def _to_do(
     """What was done, why it cannot be done (or empty), and how."""
     for path in noted.absent_files:
         found = stat_or_none(source, path)
-        if found is None or found.kind != "file":
+        if found is None or found.kind not in ("file", "socket"):
             continue
         # Others may make a file meanwhile: ours is empty, or where libvirt alone makes files.
         ours = path.startswith(NVRAM_DIRECTORY) and "/.." not in path

@@ -10,6 +10,7 @@ from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.fact import Pace, Unknown, have, look, need
 from virt_preflight.agent.families.chardevs.host import kinds_of
 from virt_preflight.agent.families.daemon import QemuConf
+from virt_preflight.agent.families.disks.guest import domain_dac
 from virt_preflight.agent.families.machine import SeenCapabilities
 from virt_preflight.agent.families.versions import HostVersions
 from virt_preflight.agent.report import Phase, Severity
@@ -272,6 +273,57 @@ def no_security_model(guest: GuestLabels, host: HostSecurity, versions: HostVers
                 wanted=model,
                 found=", ".join(sorted(host.models)) or "none",
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestOwner:
+    """Whom the guest's QEMU is to run as by its own XML: user and group, names or numbers."""
+
+    user: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenOwner:
+    """What the host has not of them; "" nothing."""
+
+    lacking: str
+
+
+@need
+def guest_owner(domain: Domain) -> GuestOwner | None:
+    """`<seclabel type='static' model='dac'><label>`; a leading + says that it is a number."""
+    label = domain_dac(domain.root).owner
+    user, parted, group = label.partition(":")
+    return GuestOwner(user=user, group=group) if user and parted else None
+
+
+@look(Pace.MOVING)
+def seen_owner(source: Source, owner: GuestOwner) -> SeenOwner:
+    """Numbers need no entry."""
+    try:
+        source.user(owner.user.removeprefix("+"), owner.group.removeprefix("+"))
+    except Absent as error:
+        return SeenOwner(lacking=str(error))
+    return SeenOwner(lacking="")
+
+
+@check(
+    "devices.no-such-user",
+    Severity.BLOCKER,
+    title="the guest is to run as somebody who is not there",
+    remedy="Make the user and the group, or move with --xml without that <seclabel>.",
+)
+def no_such_user(owner: GuestOwner, seen: SeenOwner) -> Problems:
+    """A static DAC label names the user and the group that the guest's QEMU runs as.
+
+    Error: "Failed to parse user 'qemu2'" or "Failed to parse group 'qemu2'" (virParseOwnershipIds,
+    util/virutil.c).
+    """
+    if seen.lacking:
+        yield Problem(
+            subject="security label dac", wanted=f"{owner.user}:{owner.group}", found=seen.lacking
+        )
 
 
 @check(

@@ -10,6 +10,7 @@ from virt_preflight.agent.families.chardevs.checks import (
     path_taken,
     peer_absent,
     port_in_use,
+    port_reserved,
 )
 from virt_preflight.agent.families.chardevs.guest import (
     DeviceEnd,
@@ -24,11 +25,13 @@ from virt_preflight.agent.families.chardevs.guest import (
     guest_peers,
 )
 from virt_preflight.agent.families.chardevs.host import (
+    OpenPorts,
     SeenChardevs,
     could_listen,
     is_loopback,
     kinds_of,
     made_here,
+    open_ports,
     seen_chardevs,
 )
 
@@ -38,6 +41,7 @@ __all__ = (
     "FileEnd",
     "GuestChardevs",
     "GuestPeers",
+    "OpenPorts",
     "SeenChardevs",
     "SocketEnd",
     "TcpEnd",
@@ -52,8 +56,10 @@ __all__ = (
     "kinds_of",
     "made_here",
     "no_directory",
+    "open_ports",
     "path_taken",
     "peer_absent",
     "port_in_use",
+    "port_reserved",
     "seen_chardevs",
 )

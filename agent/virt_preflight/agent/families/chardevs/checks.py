@@ -13,7 +13,7 @@ from virt_preflight.agent.families.chardevs.guest import (
     TcpEnd,
     UdpEnd,
 )
-from virt_preflight.agent.families.chardevs.host import SeenChardevs, made_here
+from virt_preflight.agent.families.chardevs.host import OpenPorts, SeenChardevs, made_here
 from virt_preflight.agent.families.daemon import QemuUser
 from virt_preflight.agent.report import Phase, Severity
 
@@ -136,6 +136,28 @@ def port_in_use(guest: GuestChardevs, seen: SeenChardevs) -> Problems:
                 wanted=f"port {end.port} free on {end.host}",
                 found="in use",
                 commands=(f"ss -ltnp 'sport = :{end.port}'",),
+            )
+
+
+@check(
+    "chardevs.port-reserved",
+    Severity.BLOCKER,
+    title="a port that the kernel keeps from QEMU's user",
+    remedy="Move with --xml naming a higher port, or lower net.ipv4.ip_unprivileged_port_start.",
+)
+def port_reserved(guest: GuestChardevs, host: OpenPorts) -> Problems:
+    """Ports below 1024 are root's, and QEMU may run as an ordinary user here.
+
+    Error: "Failed to find an available port: Permission denied" (QEMU).
+    """
+    ends: list[TcpEnd | UdpEnd] = [end for end in guest.ports if end.listens]
+    for end in (*ends, *guest.datagrams):
+        if 0 < end.port < host.start:
+            yield Problem(
+                subject=end.subject,
+                wanted=f"port {end.port} for {host.user}",
+                found=f"ports below {host.start} are root's",
+                commands=(f"sysctl -w net.ipv4.ip_unprivileged_port_start={end.port}",),
             )
 
 

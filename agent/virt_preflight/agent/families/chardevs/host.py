@@ -6,10 +6,12 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from virt_preflight.agent.fact import Pace, Unknown, look
+from virt_preflight.agent.fact import Pace, Unknown, have, look
 from virt_preflight.agent.families.chardevs.guest import FileEnd, GuestChardevs, SocketEnd
+from virt_preflight.agent.families.daemon import QemuUser
 from virt_preflight.agent.sources import Absent, Source, SourceError
 
+PORT_START = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 # As /proc/self/mountinfo calls file systems that several hosts see.
 SHARED_FILE_SYSTEMS = frozenset(
     {
@@ -74,6 +76,22 @@ def seen_chardevs(source: Source, guest: GuestChardevs) -> SeenChardevs:
         local_by_host=local,
         free_by_end=free,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenPorts:
+    """The lowest port that the host's QEMUs may listen on; 0: all of them."""
+
+    start: int
+    user: str
+
+
+@have(Pace.FIXED)
+def open_ports(source: Source, qemu: QemuUser) -> OpenPorts:
+    """The kernel keeps those below from ordinary users (net.ipv4.ip_unprivileged_port_start)."""
+    if qemu.user.uid == 0:
+        return OpenPorts(start=0, user=qemu.user.name)
+    return OpenPorts(start=int(source.text(PORT_START)), user=qemu.user.name)
 
 
 def is_loopback(host: str) -> bool:

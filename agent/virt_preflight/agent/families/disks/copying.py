@@ -254,6 +254,33 @@ def copy_not_openable(copies: SeenCopies) -> Problems:
 
 
 @check(
+    "disks.copy-nowhere",
+    Severity.BLOCKER,
+    title="the copy cannot be made",
+    remedy="Let libvirtd write to the directory (a file system mounted read-only?).",
+)
+def copy_nowhere(copies: SeenCopies) -> Problems:
+    """libvirt's storage driver makes the image, as root.
+
+    Error: "Child process (/usr/bin/qemu-img create ...) unexpected exit status 1: ... Read-only
+    file system" (virStorageBackendCreateQemuImg).
+    """
+    for target, new in copies.files.items():
+        if isinstance(new, Unknown) or new.listed:
+            continue
+        directory = directory_of(new.path)
+        if isinstance(new.makes, Unknown):
+            yield CouldNotTell(subject=target, why=new.makes.why)
+        elif not new.makes:
+            yield Problem(
+                subject=target,
+                wanted=f"{directory} that libvirtd may write to",
+                found="it may not",
+                commands=(f"findmnt -T {quote(directory)}",),
+            )
+
+
+@check(
     "disks.copy-too-large",
     Severity.RISK,
     title="too little space for the copy",

@@ -18,7 +18,12 @@ from virt_preflight.agent.families.disks.guest import (
     dropped_when_missing,
 )
 from virt_preflight.agent.families.disks.images import SeenDisks
-from virt_preflight.agent.families.disks.openings import given_to, runs_as
+from virt_preflight.agent.families.disks.openings import (
+    ROOT,
+    TAKES_OWNERS,
+    given_to,
+    runs_as,
+)
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.report import Severity
 from virt_preflight.agent.sources import Absent, Source, SourceError, Want
@@ -76,6 +81,8 @@ class NewFile:
     searched: bool
     given: bool
     user: str
+    # libvirtd may make files in the directory.
+    makes: bool | Unknown = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +171,7 @@ def seen_copies(
                 pool=pool.name,
                 listed=_listed(source, pool.name, name),
                 searched=source.may(directory or "/", Want.EXECUTE, user),
+                makes=_makes(source, directory or "/"),
                 # The storage driver makes it as root, mode 0600 (virStorageVolDefParsePerms).
                 given=user.uid == 0 or (owner is not None and owner[0] == user.uid),
                 user=user.name,
@@ -171,6 +179,18 @@ def seen_copies(
         except SourceError as error:
             files[disk.target] = Unknown(str(error))
     return SeenCopies(files=files)
+
+
+def _makes(source: Source, directory: str) -> bool | Unknown:
+    """As root, who on a server is not who he is here."""
+    try:
+        if source.may(directory, Want.WRITE, ROOT):
+            return True
+        if source.file_system(directory) in TAKES_OWNERS:
+            return False
+    except SourceError as error:
+        return Unknown(str(error))
+    return Unknown(f"whether libvirtd may write to {directory} is its server's to tell")
 
 
 def _listed(source: Source, pool: str, volume: str) -> bool:

@@ -14,6 +14,8 @@ from virt_preflight.agent.families.memory.files import (
     MemoryFile,
     SeenMemoryFiles,
     file_absent,
+    file_shut,
+    file_too_small,
     guest_memory_files,
     seen_memory_files,
 )
@@ -55,6 +57,8 @@ __all__ = [
     "claimed_kib",
     "daemon_limits",
     "file_absent",
+    "file_shut",
+    "file_too_small",
     "guest_memory",
     "guest_memory_files",
     "host_memory",

@@ -20,6 +20,7 @@ from virt_preflight.agent.families.nics.devices import (
     name_taken,
     no_device_node,
     tap_absent,
+    tap_unfit,
 )
 from virt_preflight.agent.families.nics.guest import (
     GuestFilters,
@@ -44,6 +45,12 @@ from virt_preflight.agent.families.nics.libvirt import (
     host_filters,
     host_networks,
     read_network,
+)
+from virt_preflight.agent.families.nics.models import (
+    GuestNewCards,
+    NewCard,
+    guest_new_cards,
+    model_unknown,
 )
 from virt_preflight.agent.families.nics.networks import (
     network_absent,
@@ -71,6 +78,7 @@ from virt_preflight.agent.families.nics.shaping import (
 
 __all__ = [
     "GuestFilters",
+    "GuestNewCards",
     "GuestNic",
     "GuestNicScripts",
     "GuestNics",
@@ -80,6 +88,7 @@ __all__ = [
     "HostShaping",
     "Link",
     "Network",
+    "NewCard",
     "NicPlugs",
     "Plug",
     "Pooled",
@@ -91,6 +100,7 @@ __all__ = [
     "filter_absent",
     "filter_unsupported",
     "guest_filters",
+    "guest_new_cards",
     "guest_nic_scripts",
     "guest_nics",
     "guest_shaping",
@@ -100,6 +110,7 @@ __all__ = [
     "lower_device_absent",
     "lower_device_busy",
     "lower_device_without_carrier",
+    "model_unknown",
     "name_taken",
     "network_absent",
     "network_inactive",
@@ -118,6 +129,7 @@ __all__ = [
     "seen_nic_scripts",
     "smaller_mtu",
     "tap_absent",
+    "tap_unfit",
     "virtualport_unsupported",
     "vlan_unsupported",
 ]

@@ -7,11 +7,12 @@ import shlex
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.fact import Unknown
 from virt_preflight.agent.families.nics.guest import GuestFilters
-from virt_preflight.agent.families.nics.host import TAPPED, TUN, VHOST_NET, NicPlugs, needed
+from virt_preflight.agent.families.nics.host import TAPPED, TUN, VHOST_NET, Link, NicPlugs, needed
 from virt_preflight.agent.families.nics.libvirt import HostFilters
 from virt_preflight.agent.families.nics.plugged import as_seen, links, named, unread
 from virt_preflight.agent.report import Phase, Severity
 
+QUEUES = {"single": "one queue", "multiple": "several queues"}
 MODULES = {TUN: "tun", VHOST_NET: "vhost_net"}
 
 
@@ -143,6 +144,42 @@ def tap_absent(host: NicPlugs) -> Problems:
         elif link is None:
             yield Problem(
                 subject=found.nic.subject, wanted=f"device {name}", found="no device of that name"
+            )
+
+
+@check(
+    "nics.tap-unfit",
+    Severity.BLOCKER,
+    title="the tap that the NIC is to use will not do",
+    remedy="Make the device anew, with multi_queue where the NIC has several queues, and end who "
+    "has it open.",
+)
+def tap_unfit(host: NicPlugs) -> Problems:
+    """libvirt opens the device of a `<target managed='no'>` as the NIC is: with queues or not.
+
+    Errors (tried): "Unable to create tap device web1: Invalid argument" where it was made
+    otherwise, "Unable to create tap device web1: Device or resource busy" where somebody has it.
+    """
+    for found in host.plugs:
+        name = found.nic.device
+        if found.nic.managed or not name or found.kind != "ethernet":
+            continue
+        link = host.link_by_name.get(name)
+        if not isinstance(link, Link) or not link.tap:
+            continue
+        wanted = "multiple" if found.nic.multiqueue else "single"
+        if link.tap != wanted:
+            yield Problem(
+                subject=found.nic.subject,
+                wanted=f"tap {name} for {QUEUES[wanted]}",
+                found=f"one for {QUEUES[link.tap]}",
+                commands=(f"ip -d link show {shlex.quote(name)}",),
+            )
+        elif link.tap == "single" and link.opened:
+            yield Problem(
+                subject=found.nic.subject,
+                wanted=f"tap {name} in nobody's use",
+                found="somebody has it open",
             )
 
 

@@ -35,6 +35,8 @@ class GuestNic:
     # A name that somebody chose for the device on the host.
     device: str = ""
     managed: bool = True
+    # <driver queues>: more than one.
+    multiqueue: bool = False
     driver: str = ""
     tap: str = ""
     vhost: str = ""
@@ -105,6 +107,7 @@ def _nic(element: Element, position: int) -> GuestNic:
         filter=attribute(element, "filterref", "filter") or "",
         device=device,
         managed=managed,
+        multiqueue=(attribute(element, "driver", "queues") or "1") not in ("0", "1"),
         driver=attribute(element, "driver", "name") or "",
         tap=attribute(element, "backend", "tap") or "",
         vhost=attribute(element, "backend", "vhost") or "",

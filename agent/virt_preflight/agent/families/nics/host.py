@@ -17,6 +17,7 @@ LINKS = "/sys/class/net"
 # net_device flags, include/uapi/linux/if.h.
 IFF_UP = 0x1
 TUN = "/dev/net/tun"
+IFF_TAP, IFF_MULTI_QUEUE = 0x0002, 0x0100
 VHOST_NET = "/dev/vhost-net"
 TAPPED = ("bridge", "network", "ethernet")
 
@@ -38,6 +39,9 @@ class Link:
     passthroughs: tuple[str, ...] = ()
     # bridge/vlan_filtering: "0", "1", or "" when the kernel cannot do it.
     vlan_filtering: str = ""
+    # Of a tap: whether it was made for several queues, and whether somebody has it open.
+    tap: Literal["", "single", "multiple"] = ""
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,11 +182,26 @@ def _link(source: Source, name: str) -> Link | Unknown | None:
             macvtaps=macvtaps,
             passthroughs=_passthroughs(source, path, macvtaps),
             vlan_filtering=_vlan_filtering(source, path) if "bridge" in names else "",
+            tap=_tap(source, path) if "tun_flags" in names else "",
+            opened="tun_flags" in names and bool(flags & IFF_UP) and _has_carrier(source, path),
         )
     except Absent:
         return None
     except SourceError as error:
         return Unknown(f"{name}: {error}")
+
+
+def _tap(source: Source, path: str) -> Literal["", "single", "multiple"]:
+    """As it was made (IFF_TAP, IFF_MULTI_QUEUE; linux/if_tun.h)."""
+    flags = int(source.text(f"{path}/tun_flags").strip(), 16)
+    if not flags & IFF_TAP:
+        return ""
+    return "multiple" if flags & IFF_MULTI_QUEUE else "single"
+
+
+def _has_carrier(source: Source, path: str) -> bool:
+    """A tap's cable is plugged in as long as somebody has it open."""
+    return source.text(f"{path}/carrier").strip() == "1"
 
 
 def _held_by(source: Source, path: str, names: set[str]) -> str:

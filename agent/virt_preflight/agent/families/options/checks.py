@@ -15,10 +15,11 @@ from virt_preflight.agent.families.options.guest import (
     GuestEssentials,
     GuestHardLimit,
     ListedDisks,
+    PostcopyOfFiles,
     PostcopyWanted,
     TunnelledCopy,
 )
-from virt_preflight.agent.families.options.host import HostHooks, HostPostcopy
+from virt_preflight.agent.families.options.host import HostHooks, HostPostcopy, MemoryFolder
 from virt_preflight.agent.families.options.rewritten import SentXml, another_cpu, difference
 from virt_preflight.agent.families.state.guest import GuestCondition
 from virt_preflight.agent.families.versions import HostVersions, written
@@ -529,6 +530,65 @@ def postcopy_parallel(
             )
         elif version > TAKES_BOTH:
             yield CouldNotTell(subject=subject, why="not tried with its release")
+
+
+# What QEMU fetches single pages into (test_ramblock_postcopiable, migration/postcopy-ram.c).
+FETCHED_INTO = ("tmpfs", "hugetlbfs")
+
+
+@check(
+    "options.postcopy-of-files",
+    Severity.BLOCKER,
+    title="post-copy into memory that is a file",
+    remedy="Move without --postcopy, set memory_backing_dir in qemu.conf to a directory on tmpfs, "
+    "or give the guest memory of type memfd.",
+)
+def postcopy_of_files(
+    _wanted: PostcopyOfFiles, folder: MemoryFolder, versions: HostVersions
+) -> Problems:
+    """A newer QEMU fetches pages only into memory that is no file, or one on tmpfs or hugetlbfs.
+
+    Error: "unable to execute QEMU command 'migrate-set-capabilities': Postcopy is not supported:
+    Host backend files need to be TMPFS or HUGETLBFS only"; QEMU 7.2 was seen to take the guest,
+    QEMU 10.0 to refuse it.
+    """
+    if folder.file_system in FETCHED_INTO or versions.qemu <= TAKES_BOTH:
+        return
+    if versions.qemu in REFUSES_BOTH:
+        yield Problem(
+            subject=f"memory in {folder.path}",
+            wanted="on tmpfs",
+            found=f"on {folder.file_system}",
+            commands=(f"findmnt -T {shlex.quote(folder.path)}",),
+        )
+    else:
+        yield CouldNotTell(
+            subject=f"memory in {folder.path}",
+            why=f"on {folder.file_system}, which was not tried with this release of QEMU",
+        )
+
+
+# NAME_MAX of Linux, less ".xml.new", which libvirt writes a guest's state to before it renames it.
+NAME_BYTES = 255 - len(".xml.new")
+
+
+@check(
+    "options.name-too-long",
+    Severity.BLOCKER,
+    title="--dname is too long for a file",
+    remedy="Choose a shorter name.",
+)
+def name_too_long(options: MigrationOptions) -> Problems:
+    """libvirt has files that are called after a guest, and Linux has no longer names for them.
+
+    Errors: "Failed to create file '/run/libvirt/qemu/NAME.xml.new': File name too long", "Cannot
+    remove stale PID file ...: File name too long".
+    """
+    length = len(options.dname.encode())
+    if length > NAME_BYTES:
+        yield Problem(
+            subject="--dname", wanted=f"at most {NAME_BYTES} bytes", found=f"{length} bytes"
+        )
 
 
 @check(

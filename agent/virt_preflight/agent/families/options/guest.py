@@ -70,6 +70,11 @@ class PostcopyWanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PostcopyOfFiles:
+    """The guest is moved with --postcopy, and its memory is files of ordinary pages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuestHardLimit:
     """Whether the guest has `<memtune><hard_limit>`."""
 
@@ -159,6 +164,15 @@ def tunnelled_copy(options: MigrationOptions, copies: GuestCopies) -> TunnelledC
 def postcopy_wanted(options: MigrationOptions) -> PostcopyWanted | None:
     """None without --postcopy."""
     return PostcopyWanted() if options.postcopy else None
+
+
+@need
+def postcopied_files(domain: Domain, options: MigrationOptions) -> PostcopyOfFiles | None:
+    """`<memoryBacking><source type='file'>`; huge pages are files that QEMU takes."""
+    backing = domain.root.find("memoryBacking")
+    if not options.postcopy or backing is None or backing.find("hugepages") is not None:
+        return None
+    return PostcopyOfFiles() if attribute(backing, "source", "type") == "file" else None
 
 
 @need

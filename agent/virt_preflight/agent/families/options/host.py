@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from virt_preflight.agent.fact import Pace, have
-from virt_preflight.agent.families.daemon import QemuUser
+from virt_preflight.agent.families.daemon import QemuConf, QemuUser
 from virt_preflight.agent.sources import Absent, Source, Want
 
 HOOKS = "/etc/libvirt/hooks"
@@ -25,6 +25,21 @@ class HostPostcopy:
 
     refusal: str = ""
     unclear: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFolder:
+    """Where libvirt has QEMU put memory that is files: a directory, and its kind of file system."""
+
+    path: str
+    file_system: str
+
+
+@have(Pace.FIXED)
+def memory_folder(source: Source, conf: QemuConf) -> MemoryFolder:
+    """memory_backing_dir (virQEMUDriverConfigNew, qemu/qemu_conf.c)."""
+    path = conf.string("memory_backing_dir") or "/var/lib/libvirt/qemu/ram"
+    return MemoryFolder(path=path, file_system=source.file_system(path))
 
 
 @have(Pace.FIXED)

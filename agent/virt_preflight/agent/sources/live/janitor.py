@@ -164,7 +164,7 @@ class Janitor:
     # ------------------------------------------------------------------------- what is removed
 
     def remove_file(self, order: Order) -> None:
-        """A plain file that was seen to be absent, and that nobody has written to since."""
+        """A file or socket that was seen to be absent, and that nobody has written to since."""
         path = order.path
         folder = self._folder_of(path, lambda said: said.absent_files)
         with _opened(folder, path) as (above, name):
@@ -173,7 +173,8 @@ class Janitor:
                 return
             # Only libvirt makes files where it keeps firmware's variables, and it fills them.
             libvirts = path.startswith(NVRAM_DIRECTORY)
-            if not stat.S_ISREG(found.st_mode) or (found.st_size and not libvirts):
+            ours = stat.S_ISREG(found.st_mode) or stat.S_ISSOCK(found.st_mode)
+            if not ours or (found.st_size and not libvirts):
                 raise Refused(f"{path}: somebody has written to it")
             os.unlink(name, dir_fd=above)
 
