@@ -417,6 +417,7 @@ def missed(fleet: Fleet) -> list[str]:
     """What is said of rehearsals that went less far, or of what was not put back after them."""
     said = len(undone(fleet))
     hosts = [rehearsed(fleet, "--copy-storage-all", guest=guest) for guest in ("db1", "db2")]
+    assert [(host["verdict"], host["findings"]) for host in hosts] == [("CLEAR", [])] * 2
     settled(fleet.machines["h2"])
     shallower = [host["shallower"] for host in hosts if host["depth"] != "rehearsal"]
     return [*shallower, *undone(fleet)[said:]]

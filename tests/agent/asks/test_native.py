@@ -4,6 +4,7 @@ from tests.agent.fake import FakeSource
 from virt_preflight.agent.asks.native import spoken_of, write_out
 from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.domain import Domain, read_domain
+from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.report import Phase, Severity, Side
 from virt_preflight.agent.sources import Impossible, LibvirtRefused, SourceError, Unreadable
 from virt_preflight.agent.xml import Element, text_form
@@ -45,6 +46,27 @@ def test_what_would_touch_the_host_or_mislead_is_taken_out(touching: str) -> Non
 )
 def test_what_touches_nothing_stays(harmless: str) -> None:
     assert len(devices_of(spoken_of(guest(harmless)))) == 1
+
+
+def test_a_volume_that_a_copy_would_make_is_not_looked_up() -> None:
+    """Seen: --copy-storage-all makes it, and the move goes well (libvirt 9.0 to 11.3)."""
+    disks = "".join(
+        f"<disk type='{kind}' device='disk'><source {source}/><target dev='{target}'/></disk>"
+        for kind, source, target in (
+            ("volume", "pool='p' volume='v'", "vda"),
+            ("volume", "pool='p' volume='w'", "vdb"),
+            ("file", "file='/a'", "vdc"),
+        )
+    )
+    domain = guest(disks)
+
+    def targets(options: MigrationOptions) -> list[str | None]:
+        return [one.get("dev") for one in spoken_of(domain, options).findall("devices/disk/target")]
+
+    assert targets(MigrationOptions()) == ["vda", "vdb", "vdc"]
+    assert targets(MigrationOptions(copy_storage_all=True)) == ["vdc"]
+    chosen = MigrationOptions(copy_storage_all=True, migrate_disks=("vdb",))
+    assert targets(chosen) == ["vda", "vdc"]
 
 
 def test_placement_that_numad_would_choose_is_left_out() -> None:

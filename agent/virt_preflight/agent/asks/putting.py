@@ -15,6 +15,7 @@ from virt_preflight.agent.depth import Depth
 from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.factstore import Question
 from virt_preflight.agent.hearing import Hearing, Hearings
+from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.origin import GuestOrigin
 from virt_preflight.treaty import allowable
 
@@ -43,7 +44,8 @@ def at_destination(
         kept_back = Hearing(ask=ASK, depth=Depth.LIBVIRT, doubt=why)
         return Hearings(heard=(kept_back, rehearsed) if rehearsed else (kept_back,))
     source = question.store.for_guests
-    heard: list[Hearing | None] = [compare_cpu(question, domain), write_out(source, domain)]
+    written_out = write_out(source, domain, question.value(MigrationOptions))
+    heard: list[Hearing | None] = [compare_cpu(question, domain), written_out]
     if depth is Depth.REHEARSAL:
         rehearsed = rehearsed or impossible(_not_played(question))
         heard.append(rehearsed)
