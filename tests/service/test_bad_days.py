@@ -59,6 +59,9 @@ def test_a_killed_agent_is_listed_with_the_reason() -> None:
         said = check(fleet)
         assert said.returncode == 0, said.stderr
         assert "1 did not answer" in said.stdout
+        (line,) = [one for one in said.stdout.splitlines() if one.startswith("  h3 ")]
+        assert "UNSURE" in line
+        assert "nobody listens" in line or "refused" in line, line
 
 
 def test_an_interrupted_question_ends_with_130_and_no_word_of_python() -> None:
