@@ -5,16 +5,22 @@ import trustme
 
 from tests.agent.fake import FakeSource
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems
+from virt_preflight.agent.domain import read_domain
 from virt_preflight.agent.families.certificates import (
     SERVER,
     Certificates,
+    ChardevCertificates,
     Credentials,
+    GuestTlsPorts,
     MigrationCertificates,
     MigrationWithTls,
     certificates_for,
+    chardev_absent,
+    chardev_certificates,
     client_absent,
     client_refused,
     credentials,
+    guest_tls_ports,
     migration_certificates,
     migration_with_tls,
     not_trusted,
@@ -237,3 +243,54 @@ def test_a_destination_that_verifies_nobody_takes_any_certificate() -> None:
         assert not list(not_trusted(TLS, holding(pem("h2"), **settings), foreign))
     both = {"migrate_tls_x509_verify": "1", "default_tls_x509_verify": "0"}
     assert list(not_trusted(TLS, holding(pem("h2"), **both), foreign))
+
+
+def tcp(tls: str = "", mode: str = "bind") -> GuestTlsPorts | None:
+    return guest_tls_ports(
+        read_domain(
+            "<domain><name>g</name><devices><serial type='tcp'>"
+            f"<source mode='{mode}' host='0.0.0.0' service='7777'{tls}/></serial></devices>"
+            "</domain>"
+        )
+    )
+
+
+def looked(guest: GuestTlsPorts, *names: str, **settings: str) -> ChardevCertificates:
+    mays = {(f"/etc/pki/qemu/{name}", Want.READ, "libvirt-qemu"): True for name in names}
+    return chardev_certificates(FakeSource(mays=mays), guest, conf(**settings), QEMU)
+
+
+OPEN = GuestTlsPorts(wanted=frozenset(), open=frozenset({"server"}))
+
+
+def test_a_serial_port_with_tls_by_its_host_needs_a_servers_certificates() -> None:
+    told = problems(chardev_absent(OPEN, looked(OPEN, "ca-cert.pem", chardev_tls="1")))
+    assert [problem.subject for problem in told] == [
+        "/etc/pki/qemu/server-cert.pem",
+        "/etc/pki/qemu/server-key.pem",
+    ]
+
+
+def test_a_client_needs_the_authority_alone() -> None:
+    client = GuestTlsPorts(wanted=frozenset({"client"}), open=frozenset())
+    (problem,) = problems(chardev_absent(client, looked(client)))
+    assert problem.subject == "/etc/pki/qemu/ca-cert.pem"
+    assert not list(chardev_absent(client, looked(client, "ca-cert.pem")))
+
+
+def test_a_serial_port_without_tls_and_one_with_all_its_certificates_are_fine() -> None:
+    assert not list(chardev_absent(OPEN, looked(OPEN)))
+    assert not list(chardev_absent(OPEN, looked(OPEN, *SERVER, chardev_tls="1")))
+
+
+@pytest.mark.parametrize(
+    ("tls", "ports"),
+    [
+        ("", OPEN),
+        (" tls='yes' tlsFromConfig='1'", OPEN),
+        (" tls='yes'", GuestTlsPorts(wanted=frozenset({"server"}), open=frozenset())),
+        (" tls='no'", None),
+    ],
+)
+def test_whether_a_serial_port_has_tls_is_read(tls: str, ports: GuestTlsPorts | None) -> None:
+    assert tcp(tls) == ports

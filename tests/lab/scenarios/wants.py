@@ -132,6 +132,19 @@ SCENARIOS: tuple[Scenario, ...] = (
         says="Permission denied",
     ),
     migrates("serial-port-low-for-root", guest=guest(devices=SERIAL.format(77))),
+    # With TLS by its host's qemu.conf.
+    fails(
+        "serial-tls-no-certificates",
+        "certificates.chardev-absent",
+        guest=guest(devices=SERIAL.format(7777)),
+        on_destination=(faults.qemu_conf("chardev_tls = 1"),),
+        says="Unable to access credentials",
+    ),
+    migrates(
+        "serial-without-tls",
+        guest=guest(devices=SERIAL.format(7777).replace("/></", " tls='no'/></")),
+        on_destination=(faults.qemu_conf("chardev_tls = 1"),),
+    ),
     migrates("serial-port-high", guest=guest(devices=SERIAL.format(7777)), destination="h5"),
     # libvirt itself makes the socket of a channel, as root.
     migrates(

@@ -100,6 +100,7 @@ CHECKS_BY_ELEMENTS: Mapping[tuple[str, ...], frozenset[str]] = {
 # What the guest itself has and no stand-in: QEMU has started with it, and listens to its port.
 ITSELF = frozenset(
     (
+        "certificates.chardev-absent",
         "certificates.server-absent",
         "certificates.server-refused",
         "chardevs.device-absent",

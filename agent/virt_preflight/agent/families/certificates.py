@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.clock import now_s
+from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.fact import Pace, Unknown, have, look, need
 from virt_preflight.agent.families.daemon import QemuConf, QemuUser
 from virt_preflight.agent.families.tenants import HostIdentity
@@ -155,6 +156,76 @@ def _worth(text: str, authority: str, now: float) -> str:
     if stale or not authority or vouched_for(chain, certificates(authority)):
         return stale
     return "not signed by the authority of ca-cert.pem"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestTlsPorts:
+    """Serial ports and the like that are TCP: those with TLS of their own, and those that would.
+
+    Each by what it is: "server" or "client".
+    """
+
+    wanted: frozenset[str]
+    open: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChardevCertificates:
+    """Those that QEMU needs for them; None: none of them has TLS here."""
+
+    certificates: Certificates | None
+    names: tuple[str, ...] = ()
+
+
+TCP_DEVICES = ("serial", "parallel", "console", "channel", "smartcard", "redirdev")
+
+
+@need
+def guest_tls_ports(domain: Domain) -> GuestTlsPorts | None:
+    """`<source tls>`; where nothing is said, or it came from the source's qemu.conf, it is open."""
+    wanted, left = set(), set()
+    for name in TCP_DEVICES:
+        for end in domain.root.findall(f"devices/{name}[@type='tcp']/source"):
+            role = "server" if end.get("mode") == "bind" else "client"
+            if end.get("tls") is None or end.get("tlsFromConfig") == "1":
+                left.add(role)
+            elif end.get("tls") == "yes":
+                wanted.add(role)
+    if not (wanted or left):
+        return None
+    return GuestTlsPorts(wanted=frozenset(wanted), open=frozenset(left))
+
+
+@look(Pace.MOVING)
+def chardev_certificates(
+    source: Source, guest: GuestTlsPorts, conf: QemuConf, qemu: QemuUser
+) -> ChardevCertificates:
+    """chardev_tls decides where the guest leaves it open (qemuDomainPrepareChardevSourceOne)."""
+    by_default = conf.flag("chardev_tls", default=False)
+    roles = guest.wanted | (guest.open if by_default else frozenset())
+    if not roles:
+        return ChardevCertificates(certificates=None)
+    # A client needs none of its own: who listens may ask for one, and QEMU shows what is there.
+    names = SERVER if "server" in roles else ("ca-cert.pem",)
+    return ChardevCertificates(
+        certificates=certificates_for("chardev", names, source, conf, qemu), names=names
+    )
+
+
+@check(
+    "certificates.chardev-absent",
+    Severity.BLOCKER,
+    title="no certificates for a serial port with TLS",
+    remedy="Put certificate, key and CA there for QEMU to read, or set chardev_tls to 0.",
+)
+def chardev_absent(_guest: GuestTlsPorts, host: ChardevCertificates) -> Problems:
+    """With chardev_tls in qemu.conf, or tls='yes', a serial port or channel by TCP has TLS.
+
+    Error: "Unable to access credentials /etc/pki/libvirt-chardev/ca-cert.pem: No such file or
+    directory" (QEMU).
+    """
+    if host.certificates is not None:
+        yield from host.certificates.faults(host.names)
 
 
 @check(

@@ -207,6 +207,7 @@ _OPTIONS = (
         says=("Postcopy is not supported{why:rest}",),
         subject="userfaultfd",
         wanted="allowed to the user that QEMU runs as",
+        alike=("options.postcopy-of-files",),
     ),
     Wording(
         check="options.postcopy-tunnelled",

@@ -71,6 +71,14 @@ _CHARDEVS = (
         found="not there",
     ),
     Wording(
+        check="chardevs.port-reserved",
+        by=("-chardev port",),
+        says=("Failed to find an available port: Permission denied",),
+        subject="character device",
+        wanted="a port that QEMU's user may listen on",
+        found="one of root's",
+    ),
+    Wording(
         check="chardevs.path-taken",
         says=(
             "Failed to create file '{path}': Is a directory",
@@ -248,6 +256,23 @@ _GRAPHICS = (
         subject="screen",
         wanted="{path}",
         found="{why}",
+        alike=("certificates.chardev-absent",),
+    ),
+    Wording(
+        check="graphics.directory-shut",
+        by=("-vnc", "-spice"),
+        says=("Failed to bind socket to {path:path}: Permission denied",),
+        subject="socket {path}",
+        wanted="a directory open to QEMU's user",
+        found="shut to it",
+    ),
+    Wording(
+        check="graphics.keymap-absent",
+        by=("-vnc",),
+        says=("could not read keymap file: '{name}'",),
+        subject="keymap {name}",
+        wanted="there",
+        found="not there",
     ),
     Wording(
         check="graphics.no-directory",
@@ -609,6 +634,14 @@ _NICS = (
         subject="NIC {name}",
         wanted="the name free",
         found="a device of that name",
+        alike=("nics.tap-unfit",),
+    ),
+    Wording(
+        check="nics.tap-unfit",
+        says=("Unable to create tap device {name}: Invalid argument",),
+        subject="NIC {name}",
+        wanted="a tap for as many queues",
+        found="one for another number",
     ),
     Wording(
         check="nics.no-device-node",

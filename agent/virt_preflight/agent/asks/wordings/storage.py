@@ -203,6 +203,7 @@ _DISKS = (
         subject="a disk that is copied",
         wanted="another image than the source's",
         found="one that is written to elsewhere",
+        alike=("disks.copy-into-held",),
     ),
     Wording(
         check="disks.copy-of-readonly",
