@@ -30,7 +30,7 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """Where a guest is to go, or why nowhere."""
+    """Where a guest is to go and what is to be said about it, or why nowhere."""
 
     guest: str
     host: str | None
@@ -71,7 +71,14 @@ def choose(guest: str, ranking: Ranking | str, promised: Counter[str]) -> Placed
     _, _, chosen = max(fitting, key=lambda it: it[:2])
     if chosen.claims is not None:
         promised[chosen.host] += chosen.claims.memory_kib
-    return Placed(guest=guest, host=chosen.host, why=chosen.why)
+    why = "; ".join(filter(None, (chosen.why, _unheard(ranking))))
+    return Placed(guest=guest, host=chosen.host, why=why)
+
+
+def _unheard(ranking: Ranking) -> str:
+    """The place is a good one, but there may have been better: not all have said."""
+    missing = len(ranking.missing)
+    return f"{missing} of {ranking.hosts} hosts could not say" if missing else ""
 
 
 def _why_nowhere(ranking: Ranking) -> str:

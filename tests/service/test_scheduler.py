@@ -40,7 +40,7 @@ def schedule(address: str, files: list[str], within_s: float) -> list[list[str]]
         [sys.executable, SCHEDULER, "--server", address, "--within", str(within_s), *files],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert ended.stderr == ""
@@ -50,7 +50,7 @@ def schedule(address: str, files: list[str], within_s: float) -> list[list[str]]
 def test_a_hundred_guests_find_a_place_on_two_hundred_recorded_hosts(tmp_path: Path) -> None:
     files = guest_files(tmp_path, 100)
     with recorded_fleet(200, processes=2) as file, controller(fleets.read(file)) as address:
-        placed = schedule(address, files, within_s=60)
+        placed = schedule(address, files, within_s=120)
         with Controller(address) as asking:
             guest = GuestFile(name="app", xml=Path(files[0]).read_bytes())
             silent = missing(asking.rank(guest, within_s=60))
@@ -59,6 +59,8 @@ def test_a_hundred_guests_find_a_place_on_two_hundred_recorded_hosts(tmp_path: P
         ("h1", "could not tell:")
     }
     assert [name for name, _, _ in placed] == [Path(file).stem for file in files]
+    # Whoever had not answered in time would not have been chosen among: each ranking was whole.
+    assert {why for _, _, why in placed} == {f"{len(silent)} of 200 hosts could not say"}
     guests_by_host = Counter(host for _, host, _ in placed)
     # Spread over all that can take them, since each promise leaves its host with less.
     assert {host.partition("-")[0] for host in guests_by_host} == CAN
