@@ -272,6 +272,27 @@ def test_a_stranger_is_not_let_in_by_the_rule(host: Machine) -> None:
     assert "authenti" in refused.err
 
 
+def test_whoever_is_not_root_is_a_scheduler_to_both_units(host: Machine) -> None:
+    """Their sandboxes have no netlink: the kernel's table is read."""
+    unit = f"--hosts={BY_UNIT}:50551"
+    asked = ("virt-preflight", "check", "--xml", "-", "-o", "json", "--timeout", "30")
+    xml = (HERE / "plain.xml").read_text()
+
+    def by_daemon(*words: str) -> str:
+        as_daemon = ("runuser", "-u", "daemon", "--", "env", "HOME=/")
+        ran = host.attempt(*as_daemon, *asked, *words, stdin=xml)
+        return f"{ran.out}{ran.err}"
+
+    refused = "has the role scheduler, and this at the depth trial takes the role admin"
+    # The controller's unit knows no other user by his number (PrivateUsers=).
+    for way, number in ((unit, 1), (f"--server={BY_UNIT}", 65534)):
+        assert f"ipv4:127.0.0.1 uid={number} {refused}" in by_daemon("--depth", "trial", way)
+        assert '"findings"' in by_daemon("--depth", "libvirt", way)
+    by_root = host.attempt(*asked, "--depth", "trial", unit, stdin=xml)
+    assert "has the role" not in by_root.out
+    assert '"findings"' in by_root.out, by_root.err
+
+
 def test_trials_work_with_the_example_and_leave_nothing(fine_grained: Machine) -> None:
     examples = "/usr/share/virt-preflight-agent/trial"
     unit = "/etc/systemd/system/virt-preflight-agent.service.d"
