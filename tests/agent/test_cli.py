@@ -9,6 +9,13 @@ import pytest
 from tests.replayed import RECORDINGS
 from virt_preflight.agent.cli import main
 
+
+@pytest.fixture(autouse=True)
+def unlogged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that goes to what is captured here would go nowhere in the tests that follow."""
+    monkeypatch.setattr("virt_preflight.agent.cli.log_to_stderr", lambda *_: None)
+
+
 REPLAY = ("replay", str(RECORDINGS / "h1"))
 
 
