@@ -16,15 +16,14 @@ FULL = (
 )
 
 
-def test_hundreds_of_hosts_are_known_cost_little_and_come_back_not_all_at_once() -> None:
+def test_hundreds_of_hosts_are_known_cost_little_and_come_back_to_a_new_controller() -> None:
+    # Raises where they are not all known, or not all back.
     herd.more_files(herd.FILES_PER_HOST * HOSTS + herd.OTHER_FILES)
     found = herd.measure(HOSTS, processes=2, watched_s=3, every_s=3)
     # One file for its stream, one for the connection by which it is asked, and no others.
     assert found.files <= found.files_at_rest + herd.FILES_PER_HOST * HOSTS + 16
     # About 85 were measured: more than this would not fit into the unit's MemoryMax.
     assert found.host_kib < 190
-    # A wait before each attempt is chance by half: nobody can have them all come in one second.
-    assert found.at_once < HOSTS
 
 
 def test_where_open_files_are_too_few_whoever_is_turned_away_is_told_and_so_is_the_log(
