@@ -1,6 +1,6 @@
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -53,18 +53,24 @@ class Company(Agents):
         played: Heard[bytes] | Silent | None = None,
         takes_s: float = 0,
         attends_after_s: float = 0,
+        left: tuple[str, ...] = (),
     ) -> None:
         super().__init__(at_most=1)
         self.attending = attended or {}
         self.played = played or Heard(host="h1", said=PLAYED)
         self.takes_s = takes_s
         self.attends_after_s = attends_after_s
+        self.left = left
         self.diary: list[str] = []
         self.asked: list[agent_pb2.RehearseDryRunRequest] = []
 
     @asynccontextmanager
     async def attended(
-        self, host: FleetHost, call: Call[Attended], within_s: float
+        self,
+        host: FleetHost,
+        call: Call[Attended],
+        within_s: float,
+        tell: Callable[[Sequence[str]], None] = lambda _left: None,
     ) -> AsyncIterator[Attended | Silent]:
         asked = agent_pb2.AttendRehearsalRequest.FromString(call.request)
         assert asked.guest.domain_xml == DOMAIN_XML
@@ -73,6 +79,7 @@ class Company(Agents):
         await asyncio.sleep(self.attends_after_s)
         yield self.attending.get(host.name, Attended())
         self.diary.append(f"{host.name} tidies up")
+        tell(self.left)
 
     async def ask(self, host: FleetHost, call: Call[Any], within_s: float) -> Any:
         request = agent_pb2.RehearseDryRunRequest.FromString(call.request)
@@ -121,6 +128,14 @@ def test_one_destination_after_the_other_attends_and_tidies_up_before_the_next()
 
 def test_what_the_source_heard_goes_on_unread() -> None:
     assert list(rehearsal(Company()).settled) == [report_pb2.PHASE_PREPARE]
+
+
+def test_what_a_destination_could_not_put_back_is_told_to_it_when_it_is_asked() -> None:
+    company = Company(left=("/var/lib/x.fd: access denied",))
+    assert list(rehearsal(company).left) == ["/var/lib/x.fd: access denied"]
+    company = Company(left=("/x: is busy",), played=Silent(host="h1", why="gone"))
+    told = rehearsal(company)
+    assert (told.doubt, list(told.left)) == ("h1: gone", ["/x: is busy"])
 
 
 def test_the_source_is_told_whose_owner_is_to_be_kept() -> None:

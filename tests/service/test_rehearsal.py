@@ -176,7 +176,7 @@ async def test_when_the_attendance_ends_all_is_as_before(
     assert (told["method"], told["guests"]) == ("AttendRehearsal", "db1")
 
 
-async def test_what_could_not_be_put_back_is_logged(
+async def test_what_could_not_be_put_back_is_said_and_logged(
     address: str,
     theatre: Theatre,
     caplog: pytest.LogCaptureFixture,
@@ -186,11 +186,13 @@ async def test_what_could_not_be_put_back_is_logged(
         raise Refused(f"{path}: access denied by policy")
 
     monkeypatch.setattr(theatre, "remove_file", refuse)
+    left: list[str] = []
     async with (
         Agents(1) as agents,
-        agents.attended(FleetHost(name="h2", address=address), attend(), 5),
+        agents.attended(FleetHost(name="h2", address=address), attend(), 5, left.extend),
     ):
         leave_nvram(theatre)
+    assert left == [f"removed {NVRAM}: {NVRAM}: access denied by policy"]
     (told,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert told == (
         f"left undone after the rehearsal of db1: removed {NVRAM}: {NVRAM}: access denied by policy"

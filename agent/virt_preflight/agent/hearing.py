@@ -33,6 +33,8 @@ class Hearing:
     impossible: str = ""
     # Checks, by id, whose very question libvirt answered: left open, they are so no more.
     decides: frozenset[str] = frozenset()
+    # What asking has left on this host, and why it is still there.
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

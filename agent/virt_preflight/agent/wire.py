@@ -372,6 +372,7 @@ def rehearsal(message: agent_pb2.Rehearsal) -> Hearing:
         doubt=message.doubt,
         impossible=message.impossible,
         decides=_decided(message),
+        left=tuple(message.left),
     )
 
 

@@ -1,7 +1,7 @@
 """Calls to hosts' agents over gRPC, and in plain words why there was no answer."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -16,7 +16,7 @@ from virt_preflight.controller.answers import Attended, Heard, Objection, Refuse
 from virt_preflight.controller.fleet import FleetHost
 from virt_preflight.controller.printable import one_line
 from virt_preflight.controller.unreached import AGENT, unreached
-from virt_preflight.controller.wire import Call, WrongAnswerError
+from virt_preflight.controller.wire import Call, WrongAnswerError, left_behind
 from virt_preflight.treaty import request_id
 from virt_preflight.treaty.certificates import BadCertificateError
 from virt_preflight.treaty.identities import Handshakes
@@ -200,9 +200,16 @@ class Agents:
 
     @asynccontextmanager
     async def attended(
-        self, host: FleetHost, call: Call[Attended], within_s: float
+        self,
+        host: FleetHost,
+        call: Call[Attended],
+        within_s: float,
+        tell: Callable[[Sequence[str]], None] = lambda _left: None,
     ) -> AsyncIterator[Attended | Silent]:
-        """The host attends for as long as the block lasts; at its end it puts all back."""
+        """The host attends for as long as the block lasts; at its end it puts all back.
+
+        `tell` is called then with what it could not, in words.
+        """
         try:
             credentials = self._handshakes.credentials(host.address, insecure=host.insecure)
         except BadCertificateError as error:
@@ -230,9 +237,11 @@ class Agents:
                 yield attended
                 # What it puts back it puts back without us as well; but it is waited for, so that
                 # what is asked next finds the host as it was.
+                last: object = None
                 with suppress(grpc.aio.AioRpcError):
                     await stream.done_writing()
-                    await stream.read()
+                    last = await stream.read()
+                tell(left_behind(last if isinstance(last, bytes) else b""))
             finally:
                 # Where nobody waits any more it learns so now, and not at the end of its time.
                 stream.cancel()

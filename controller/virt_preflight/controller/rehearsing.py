@@ -86,11 +86,12 @@ async def _rehearse(play: Play, host: FleetHost, stage: Stage, within_s: float) 
     ends = now() + within_s
     question = play.question
     attend = wire.attend(play.guest, question.options, question.questions)
+    left: list[str] = []
     stop = stopwatch(stage.observer, attend.method)
     async with AsyncExitStack() as leaving:
         try:
             attended = await leaving.enter_async_context(
-                stage.agents.attended(host, attend, within_s)
+                stage.agents.attended(host, attend, within_s, left.extend)
             )
         finally:
             stop()
@@ -110,9 +111,12 @@ async def _rehearse(play: Play, host: FleetHost, stage: Stage, within_s: float) 
         played = await _played(play.home, call, stage, ends - now() - TO_PUT_BACK_S)
     # Only now, when it has put back: who lets his time pass with that is late.
     stage.observer.answered(Heard(host=host.name, said=attended))
-    if isinstance(played, Silent):
-        return wire.unanswered(f"{play.home.name}: {played.why}")
-    return played.said
+    came = (
+        wire.unanswered(f"{play.home.name}: {played.why}")
+        if isinstance(played, Silent)
+        else played.said
+    )
+    return wire.with_left(came, left)
 
 
 async def _played(

@@ -5,6 +5,7 @@ what only describes is left out.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
@@ -172,6 +173,22 @@ def attend(guest: bytes, options: MigrationOptions, questions: Questions) -> Cal
         questions=questions_message(questions),
     )
     return Call(method=_path("AttendRehearsal"), request=_packed(request), read=read)
+
+
+def left_behind(answer: bytes) -> tuple[str, ...]:
+    """What a destination that attended could not put back, by its last message."""
+    with suppress(DecodeError):
+        said = agent_pb2.AttendRehearsalResponse.FromString(answer)
+        if said.HasField("tidied"):
+            return tuple(said.tidied.left)
+    return ("whether all was put back its agent did not say",)
+
+
+def with_left(rehearsal: bytes, left: Iterable[str]) -> bytes:
+    """What came of a rehearsal, and what it has left on the destination."""
+    known = agent_pb2.Rehearsal.FromString(rehearsal)
+    known.left.extend(left)
+    return _packed(known)
 
 
 def unplayed(why: str) -> bytes:

@@ -28,15 +28,15 @@ from virt_preflight.v1 import guest_pb2 as virt__preflight_dot_v1_dot_guest__pb2
 from virt_preflight.v1 import report_pb2 as virt__preflight_dot_v1_dot_report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvirt_preflight/v1/agent.proto\x12\x11virt_preflight.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dvirt_preflight/v1/guest.proto\x1a\x1evirt_preflight/v1/report.proto\"\xd9\x01\n\x14PrepareDryRunRequest\x12(\n\x06guests\x18\x01 \x03(\x0b\x32\x18.virt_preflight.v1.Guest\x12\x34\n\x07options\x18\x02 \x01(\x0b\x32#.virt_preflight.v1.MigrationOptions\x12/\n\tquestions\x18\x03 \x01(\x0b\x32\x1c.virt_preflight.v1.Questions\x12\x30\n\nrehearsals\x18\x04 \x03(\x0b\x32\x1c.virt_preflight.v1.Rehearsal\"C\n\x15PrepareDryRunResponse\x12*\n\x07reports\x18\x01 \x03(\x0b\x32\x19.virt_preflight.v1.Report\"\xa4\x01\n\x12\x42\x65ginDryRunRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x34\n\x07options\x18\x02 \x01(\x0b\x32#.virt_preflight.v1.MigrationOptions\x12/\n\tquestions\x18\x03 \x01(\x0b\x32\x1c.virt_preflight.v1.Questions\x12\x17\n\x0fmigration_hosts\x18\x04 \x03(\t\"i\n\x13\x42\x65ginDryRunResponse\x12\'\n\x05guest\x18\x01 \x01(\x0b\x32\x18.virt_preflight.v1.Guest\x12)\n\x06report\x18\x02 \x01(\x0b\x32\x19.virt_preflight.v1.Report\"\xbe\x01\n\x15RehearseDryRunRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x34\n\x07options\x18\x02 \x01(\x0b\x32#.virt_preflight.v1.MigrationOptions\x12/\n\tquestions\x18\x03 \x01(\x0b\x32\x1c.virt_preflight.v1.Questions\x12\x17\n\x0f\x64\x65stination_uri\x18\x04 \x01(\t\x12\x15\n\rkeep_owner_of\x18\x05 \x03(\t\"I\n\x16RehearseDryRunResponse\x12/\n\trehearsal\x18\x01 \x01(\x0b\x32\x1c.virt_preflight.v1.Rehearsal\"\xa1\x01\n\tRehearsal\x12\x35\n\x08\x66indings\x18\x01 \x03(\x0b\x32#.virt_preflight.v1.RehearsalFinding\x12\r\n\x05\x64oubt\x18\x02 \x01(\t\x12\x12\n\nimpossible\x18\x03 \x01(\t\x12)\n\x07settled\x18\x04 \x03(\x0e\x32\x18.virt_preflight.v1.Phase\x12\x0f\n\x07\x64\x65\x63ided\x18\x05 \x03(\t\"N\n\x10RehearsalFinding\x12+\n\x07\x66inding\x18\x01 \x01(\x0b\x32\x1a.virt_preflight.v1.Finding\x12\r\n\x05\x61like\x18\x02 \x03(\t\"\xa8\x01\n\x16\x41ttendRehearsalRequest\x12\'\n\x05guest\x18\x01 \x01(\x0b\x32\x18.virt_preflight.v1.Guest\x12\x34\n\x07options\x18\x02 \x01(\x0b\x32#.virt_preflight.v1.MigrationOptions\x12/\n\tquestions\x18\x03 \x01(\x0b\x32\x1c.virt_preflight.v1.Questions\"\x9e\x01\n\x17\x41ttendRehearsalResponse\x12\x32\n\x05ready\x18\x01 \x01(\x0b\x32!.virt_preflight.v1.RehearsalReadyH\x00\x12\x11\n\x07refused\x18\x02 \x01(\tH\x00\x12\x34\n\x06tidied\x18\x03 \x01(\x0b\x32\".virt_preflight.v1.RehearsalTidiedH\x00\x42\x06\n\x04said\"\'\n\x0eRehearsalReady\x12\x15\n\rkeep_owner_of\x18\x01 \x03(\t\"-\n\x0fRehearsalTidied\x12\x0c\n\x04\x64one\x18\x01 \x03(\t\x12\x0c\n\x04left\x18\x02 \x03(\t\"$\n\x12ListDomainsRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\"Y\n\x13ListDomainsResponse\x12*\n\x07\x64omains\x18\x01 \x03(\x0b\x32\x19.virt_preflight.v1.Domain\x12\x16\n\x0emigration_host\x18\x02 \x01(\t\"k\n\x06\x44omain\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x0f\n\x02id\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.virt_preflight.v1.DomainStateB\x05\n\x03_id\"\x15\n\x13\x44\x65scribeHostRequest\"\xce\x03\n\x14\x44\x65scribeHostResponse\x12-\n\x04host\x18\x01 \x01(\x0b\x32\x1f.virt_preflight.v1.HostIdentity\x12\x31\n\x08versions\x18\x02 \x01(\x0b\x32\x1f.virt_preflight.v1.HostVersions\x12-\n\x08\x63\x61pacity\x18\x03 \x01(\x0b\x32\x1b.virt_preflight.v1.Capacity\x12\x17\n\x0f\x64omains_running\x18\x04 \x01(\r\x12,\n\tfacts_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0c\x63lass_digest\x18\x06 \x01(\t\x12/\n\tunlearned\x18\x07 \x03(\x0b\x32\x1c.virt_preflight.v1.Unlearned\x12\x15\n\ragent_version\x18\x08 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\t \x01(\t\x12\x13\n\x0b\x63pus_online\x18\n \x01(\r\x12\x34\n\x10\x63\x65rtificate_ends\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x17\x64omains_running_unknown\x18\x0c \x01(\x08\"\x13\n\x11ListChecksRequest\"I\n\x12ListChecksResponse\x12\x33\n\x06\x63hecks\x18\x01 \x03(\x0b\x32#.virt_preflight.v1.CheckDescription\"\xd4\x01\n\x10\x43heckDescription\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12-\n\x08severity\x18\x02 \x01(\x0e\x32\x1b.virt_preflight.v1.Severity\x12\r\n\x05title\x18\x03 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\x12%\n\x04side\x18\x06 \x01(\x0e\x32\x17.virt_preflight.v1.Side\x12\'\n\x05phase\x18\x07 \x01(\x0e\x32\x18.virt_preflight.v1.Phase*\x91\x01\n\x0b\x44omainState\x12\x1c\n\x18\x44OMAIN_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44OMAIN_STATE_RUNNING\x10\x01\x12\x17\n\x13\x44OMAIN_STATE_PAUSED\x10\x02\x12\x19\n\x15\x44OMAIN_STATE_SHUT_OFF\x10\x03\x12\x16\n\x12\x44OMAIN_STATE_OTHER\x10\x04\x32\xbf\x05\n\x0c\x41gentService\x12\x62\n\rPrepareDryRun\x12\'.virt_preflight.v1.PrepareDryRunRequest\x1a(.virt_preflight.v1.PrepareDryRunResponse\x12\\\n\x0b\x42\x65ginDryRun\x12%.virt_preflight.v1.BeginDryRunRequest\x1a&.virt_preflight.v1.BeginDryRunResponse\x12\x65\n\x0eRehearseDryRun\x12(.virt_preflight.v1.RehearseDryRunRequest\x1a).virt_preflight.v1.RehearseDryRunResponse\x12l\n\x0f\x41ttendRehearsal\x12).virt_preflight.v1.AttendRehearsalRequest\x1a*.virt_preflight.v1.AttendRehearsalResponse(\x01\x30\x01\x12\\\n\x0bListDomains\x12%.virt_preflight.v1.ListDomainsRequest\x1a&.virt_preflight.v1.ListDomainsResponse\x12_\n\x0c\x44\x65scribeHost\x12&.virt_preflight.v1.DescribeHostRequest\x1a\'.virt_preflight.v1.DescribeHostResponse\x12Y\n\nListChecks\x12$.virt_preflight.v1.ListChecksRequest\x1a%.virt_preflight.v1.ListChecksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvirt_preflight/v1/agent.proto\x12\x11virt_preflight.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dvirt_preflight/v1/guest.proto\x1a\x1evirt_preflight/v1/report.proto\"\xd9\x01\n\x14PrepareDryRunRequest\x12(\n\x06guests\x18\x01 \x03(\x0b\x32\x18.virt_preflight.v1.Guest\x12\x34\n\x07options\x18\x02 \x01(\x0b\x32#.virt_preflight.v1.MigrationOptions\x12/\n\tquestions\x18\x03 \x01(\x0b\x32\x1c.virt_preflight.v1.Questions\x12\x30\n\nrehearsals\x18\x04 \x03(\x0b\x32\x1c.virt_preflight.v1.Rehearsal\"C\n\x15PrepareDryRunResponse\x12*\n\x07reports\x18\x01 \x03(\x0b\x32\x19.virt_preflight.v1.Report\"\xa4\x01\n\x12\x42\x65ginDryRunRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x34\n\x07options\x18\x02 \x01(\x0b\x32#.virt_preflight.v1.MigrationOptions\x12/\n\tquestions\x18\x03 \x01(\x0b\x32\x1c.virt_preflight.v1.Questions\x12\x17\n\x0fmigration_hosts\x18\x04 \x03(\t\"i\n\x13\x42\x65ginDryRunResponse\x12\'\n\x05guest\x18\x01 \x01(\x0b\x32\x18.virt_preflight.v1.Guest\x12)\n\x06report\x18\x02 \x01(\x0b\x32\x19.virt_preflight.v1.Report\"\xbe\x01\n\x15RehearseDryRunRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x34\n\x07options\x18\x02 \x01(\x0b\x32#.virt_preflight.v1.MigrationOptions\x12/\n\tquestions\x18\x03 \x01(\x0b\x32\x1c.virt_preflight.v1.Questions\x12\x17\n\x0f\x64\x65stination_uri\x18\x04 \x01(\t\x12\x15\n\rkeep_owner_of\x18\x05 \x03(\t\"I\n\x16RehearseDryRunResponse\x12/\n\trehearsal\x18\x01 \x01(\x0b\x32\x1c.virt_preflight.v1.Rehearsal\"\xaf\x01\n\tRehearsal\x12\x35\n\x08\x66indings\x18\x01 \x03(\x0b\x32#.virt_preflight.v1.RehearsalFinding\x12\r\n\x05\x64oubt\x18\x02 \x01(\t\x12\x12\n\nimpossible\x18\x03 \x01(\t\x12)\n\x07settled\x18\x04 \x03(\x0e\x32\x18.virt_preflight.v1.Phase\x12\x0f\n\x07\x64\x65\x63ided\x18\x05 \x03(\t\x12\x0c\n\x04left\x18\x06 \x03(\t\"N\n\x10RehearsalFinding\x12+\n\x07\x66inding\x18\x01 \x01(\x0b\x32\x1a.virt_preflight.v1.Finding\x12\r\n\x05\x61like\x18\x02 \x03(\t\"\xa8\x01\n\x16\x41ttendRehearsalRequest\x12\'\n\x05guest\x18\x01 \x01(\x0b\x32\x18.virt_preflight.v1.Guest\x12\x34\n\x07options\x18\x02 \x01(\x0b\x32#.virt_preflight.v1.MigrationOptions\x12/\n\tquestions\x18\x03 \x01(\x0b\x32\x1c.virt_preflight.v1.Questions\"\x9e\x01\n\x17\x41ttendRehearsalResponse\x12\x32\n\x05ready\x18\x01 \x01(\x0b\x32!.virt_preflight.v1.RehearsalReadyH\x00\x12\x11\n\x07refused\x18\x02 \x01(\tH\x00\x12\x34\n\x06tidied\x18\x03 \x01(\x0b\x32\".virt_preflight.v1.RehearsalTidiedH\x00\x42\x06\n\x04said\"\'\n\x0eRehearsalReady\x12\x15\n\rkeep_owner_of\x18\x01 \x03(\t\"-\n\x0fRehearsalTidied\x12\x0c\n\x04\x64one\x18\x01 \x03(\t\x12\x0c\n\x04left\x18\x02 \x03(\t\"$\n\x12ListDomainsRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\"Y\n\x13ListDomainsResponse\x12*\n\x07\x64omains\x18\x01 \x03(\x0b\x32\x19.virt_preflight.v1.Domain\x12\x16\n\x0emigration_host\x18\x02 \x01(\t\"k\n\x06\x44omain\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x0f\n\x02id\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.virt_preflight.v1.DomainStateB\x05\n\x03_id\"\x15\n\x13\x44\x65scribeHostRequest\"\xce\x03\n\x14\x44\x65scribeHostResponse\x12-\n\x04host\x18\x01 \x01(\x0b\x32\x1f.virt_preflight.v1.HostIdentity\x12\x31\n\x08versions\x18\x02 \x01(\x0b\x32\x1f.virt_preflight.v1.HostVersions\x12-\n\x08\x63\x61pacity\x18\x03 \x01(\x0b\x32\x1b.virt_preflight.v1.Capacity\x12\x17\n\x0f\x64omains_running\x18\x04 \x01(\r\x12,\n\tfacts_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0c\x63lass_digest\x18\x06 \x01(\t\x12/\n\tunlearned\x18\x07 \x03(\x0b\x32\x1c.virt_preflight.v1.Unlearned\x12\x15\n\ragent_version\x18\x08 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\t \x01(\t\x12\x13\n\x0b\x63pus_online\x18\n \x01(\r\x12\x34\n\x10\x63\x65rtificate_ends\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x17\x64omains_running_unknown\x18\x0c \x01(\x08\"\x13\n\x11ListChecksRequest\"I\n\x12ListChecksResponse\x12\x33\n\x06\x63hecks\x18\x01 \x03(\x0b\x32#.virt_preflight.v1.CheckDescription\"\xd4\x01\n\x10\x43heckDescription\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12-\n\x08severity\x18\x02 \x01(\x0e\x32\x1b.virt_preflight.v1.Severity\x12\r\n\x05title\x18\x03 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\x12%\n\x04side\x18\x06 \x01(\x0e\x32\x17.virt_preflight.v1.Side\x12\'\n\x05phase\x18\x07 \x01(\x0e\x32\x18.virt_preflight.v1.Phase*\x91\x01\n\x0b\x44omainState\x12\x1c\n\x18\x44OMAIN_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44OMAIN_STATE_RUNNING\x10\x01\x12\x17\n\x13\x44OMAIN_STATE_PAUSED\x10\x02\x12\x19\n\x15\x44OMAIN_STATE_SHUT_OFF\x10\x03\x12\x16\n\x12\x44OMAIN_STATE_OTHER\x10\x04\x32\xbf\x05\n\x0c\x41gentService\x12\x62\n\rPrepareDryRun\x12\'.virt_preflight.v1.PrepareDryRunRequest\x1a(.virt_preflight.v1.PrepareDryRunResponse\x12\\\n\x0b\x42\x65ginDryRun\x12%.virt_preflight.v1.BeginDryRunRequest\x1a&.virt_preflight.v1.BeginDryRunResponse\x12\x65\n\x0eRehearseDryRun\x12(.virt_preflight.v1.RehearseDryRunRequest\x1a).virt_preflight.v1.RehearseDryRunResponse\x12l\n\x0f\x41ttendRehearsal\x12).virt_preflight.v1.AttendRehearsalRequest\x1a*.virt_preflight.v1.AttendRehearsalResponse(\x01\x30\x01\x12\\\n\x0bListDomains\x12%.virt_preflight.v1.ListDomainsRequest\x1a&.virt_preflight.v1.ListDomainsResponse\x12_\n\x0c\x44\x65scribeHost\x12&.virt_preflight.v1.DescribeHostRequest\x1a\'.virt_preflight.v1.DescribeHostResponse\x12Y\n\nListChecks\x12$.virt_preflight.v1.ListChecksRequest\x1a%.virt_preflight.v1.ListChecksResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'virt_preflight.v1.agent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DOMAINSTATE']._serialized_start=2713
-  _globals['_DOMAINSTATE']._serialized_end=2858
+  _globals['_DOMAINSTATE']._serialized_start=2727
+  _globals['_DOMAINSTATE']._serialized_end=2872
   _globals['_PREPAREDRYRUNREQUEST']._serialized_start=181
   _globals['_PREPAREDRYRUNREQUEST']._serialized_end=398
   _globals['_PREPAREDRYRUNRESPONSE']._serialized_start=400
@@ -50,33 +50,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REHEARSEDRYRUNRESPONSE']._serialized_start=936
   _globals['_REHEARSEDRYRUNRESPONSE']._serialized_end=1009
   _globals['_REHEARSAL']._serialized_start=1012
-  _globals['_REHEARSAL']._serialized_end=1173
-  _globals['_REHEARSALFINDING']._serialized_start=1175
-  _globals['_REHEARSALFINDING']._serialized_end=1253
-  _globals['_ATTENDREHEARSALREQUEST']._serialized_start=1256
-  _globals['_ATTENDREHEARSALREQUEST']._serialized_end=1424
-  _globals['_ATTENDREHEARSALRESPONSE']._serialized_start=1427
-  _globals['_ATTENDREHEARSALRESPONSE']._serialized_end=1585
-  _globals['_REHEARSALREADY']._serialized_start=1587
-  _globals['_REHEARSALREADY']._serialized_end=1626
-  _globals['_REHEARSALTIDIED']._serialized_start=1628
-  _globals['_REHEARSALTIDIED']._serialized_end=1673
-  _globals['_LISTDOMAINSREQUEST']._serialized_start=1675
-  _globals['_LISTDOMAINSREQUEST']._serialized_end=1711
-  _globals['_LISTDOMAINSRESPONSE']._serialized_start=1713
-  _globals['_LISTDOMAINSRESPONSE']._serialized_end=1802
-  _globals['_DOMAIN']._serialized_start=1804
-  _globals['_DOMAIN']._serialized_end=1911
-  _globals['_DESCRIBEHOSTREQUEST']._serialized_start=1913
-  _globals['_DESCRIBEHOSTREQUEST']._serialized_end=1934
-  _globals['_DESCRIBEHOSTRESPONSE']._serialized_start=1937
-  _globals['_DESCRIBEHOSTRESPONSE']._serialized_end=2399
-  _globals['_LISTCHECKSREQUEST']._serialized_start=2401
-  _globals['_LISTCHECKSREQUEST']._serialized_end=2420
-  _globals['_LISTCHECKSRESPONSE']._serialized_start=2422
-  _globals['_LISTCHECKSRESPONSE']._serialized_end=2495
-  _globals['_CHECKDESCRIPTION']._serialized_start=2498
-  _globals['_CHECKDESCRIPTION']._serialized_end=2710
-  _globals['_AGENTSERVICE']._serialized_start=2861
-  _globals['_AGENTSERVICE']._serialized_end=3564
+  _globals['_REHEARSAL']._serialized_end=1187
+  _globals['_REHEARSALFINDING']._serialized_start=1189
+  _globals['_REHEARSALFINDING']._serialized_end=1267
+  _globals['_ATTENDREHEARSALREQUEST']._serialized_start=1270
+  _globals['_ATTENDREHEARSALREQUEST']._serialized_end=1438
+  _globals['_ATTENDREHEARSALRESPONSE']._serialized_start=1441
+  _globals['_ATTENDREHEARSALRESPONSE']._serialized_end=1599
+  _globals['_REHEARSALREADY']._serialized_start=1601
+  _globals['_REHEARSALREADY']._serialized_end=1640
+  _globals['_REHEARSALTIDIED']._serialized_start=1642
+  _globals['_REHEARSALTIDIED']._serialized_end=1687
+  _globals['_LISTDOMAINSREQUEST']._serialized_start=1689
+  _globals['_LISTDOMAINSREQUEST']._serialized_end=1725
+  _globals['_LISTDOMAINSRESPONSE']._serialized_start=1727
+  _globals['_LISTDOMAINSRESPONSE']._serialized_end=1816
+  _globals['_DOMAIN']._serialized_start=1818
+  _globals['_DOMAIN']._serialized_end=1925
+  _globals['_DESCRIBEHOSTREQUEST']._serialized_start=1927
+  _globals['_DESCRIBEHOSTREQUEST']._serialized_end=1948
+  _globals['_DESCRIBEHOSTRESPONSE']._serialized_start=1951
+  _globals['_DESCRIBEHOSTRESPONSE']._serialized_end=2413
+  _globals['_LISTCHECKSREQUEST']._serialized_start=2415
+  _globals['_LISTCHECKSREQUEST']._serialized_end=2434
+  _globals['_LISTCHECKSRESPONSE']._serialized_start=2436
+  _globals['_LISTCHECKSRESPONSE']._serialized_end=2509
+  _globals['_CHECKDESCRIPTION']._serialized_start=2512
+  _globals['_CHECKDESCRIPTION']._serialized_end=2724
+  _globals['_AGENTSERVICE']._serialized_start=2875
+  _globals['_AGENTSERVICE']._serialized_end=3578
 # @@protoc_insertion_point(module_scope)

@@ -235,6 +235,7 @@ class Rehearsal(_message.Message):
     IMPOSSIBLE_FIELD_NUMBER: _builtins.int
     SETTLED_FIELD_NUMBER: _builtins.int
     DECIDED_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
     doubt: _builtins.str
     """It should have been rehearsed, and there is no answer: why."""
     impossible: _builtins.str
@@ -249,6 +250,10 @@ class Rehearsal(_message.Message):
     def decided(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the checks whose question libvirt has answered by that: left open, they are so no more."""
 
+    @_builtins.property
+    def left(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the destination could not put back afterwards, and why: added by who asked both hosts."""
+
     def __init__(
         self,
         *,
@@ -257,10 +262,11 @@ class Rehearsal(_message.Message):
         impossible: _builtins.str = ...,
         settled: _abc.Iterable[_report_pb2.Phase.ValueType] | None = ...,
         decided: _abc.Iterable[_builtins.str] | None = ...,
+        left: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided", b"decided", "doubt", b"doubt", "findings", b"findings", "impossible", b"impossible", "settled", b"settled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided", b"decided", "doubt", b"doubt", "findings", b"findings", "impossible", b"impossible", "left", b"left", "settled", b"settled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

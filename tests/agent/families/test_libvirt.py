@@ -10,6 +10,7 @@ from virt_preflight.agent.families.libvirt import (
     KnownXml,
     element_unknown,
     known_xml,
+    left_behind,
     left_out,
     refused,
 )
@@ -139,3 +140,16 @@ def test_what_a_trial_left_out_is_noted() -> None:
 
 def test_a_trial_of_all_of_the_guest_notes_nothing() -> None:
     assert not list(left_out(NOTHING_SAID))
+
+
+def test_what_a_rehearsal_left_on_the_host_is_told() -> None:
+    heard = Hearing(ask="a rehearsal", depth=Depth.REHEARSAL, left=("removed /x: denied",))
+    (told,) = left_behind(Hearings(heard=(heard,)))
+    assert isinstance(told, Problem)
+    assert (told.subject, told.found) == ("a rehearsal", "left undone: removed /x: denied")
+    assert told.depth is Depth.REHEARSAL
+
+
+def test_a_rehearsal_that_put_all_back_tells_nothing_of_it() -> None:
+    assert not list(left_behind(hearings(said("libvirt.refused", "eh"))))
+    assert not list(left_behind(NOTHING_SAID))

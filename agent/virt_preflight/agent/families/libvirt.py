@@ -108,6 +108,29 @@ def refused(hearings: Hearings) -> Problems:
 
 
 @check(
+    "libvirt.left-behind",
+    Severity.RISK,
+    title="the rehearsal left something behind",
+    remedy="Put it back by hand: the host's agent could not.",
+    phase=Phase.AFTER,
+)
+def left_behind(hearings: Hearings) -> Problems:
+    """A rehearsal makes libvirt prepare the host; what that changes is put back, or told here.
+
+    As where the janitor lacks a right, or where somebody else has taken hold of a file meanwhile.
+    It does not keep the guest from moving there. The agent's log has it as well.
+    """
+    for hearing in hearings.heard:
+        for left in hearing.left:
+            yield Problem(
+                subject=hearing.ask,
+                wanted="the host as it was before",
+                found=f"left undone: {left}",
+                depth=hearing.depth,
+            )
+
+
+@check(
     "libvirt.element-unknown",
     Severity.RISK,
     title="this libvirt drops a part of the guest",
