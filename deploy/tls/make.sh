@@ -42,6 +42,9 @@ case $kind in host | controller | person) ;; *) fail "$kind: wanted ca, host, co
 [ $# -ge 1 ] || fail "$kind: wanted a name"
 [ -e "$place/cakey.pem" ] || fail "no $place/cakey.pem: make.sh $place ca makes it"
 name=$1
+# Who asks as a person must not come as the host of that name.
+case $kind in person) other=etc ;; *) other=.pki ;; esac
+[ ! -e "$place/$name/$other" ] || fail "$name: a person and a machine cannot have one name"
 others=
 for one in "$@"; do
     case $one in

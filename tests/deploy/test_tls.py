@@ -125,6 +125,16 @@ def test_a_person_gets_what_libvirts_clients_look_for_at_home(place: Path) -> No
     assert certified(loaded.cert).dn == "O=virt-preflight,OU=person,CN=alice"
 
 
+def test_a_person_cannot_have_the_name_of_a_machine_nor_the_other_way_round(place: Path) -> None:
+    """By it he could announce himself as that host."""
+    assert make(place, "person", "h9").returncode == 0
+    assert make(place, "host", "h10").returncode == 0
+    for kind, name in (("host", "h9"), ("controller", "h9"), ("person", "h10")):
+        made = make(place, kind, name)
+        assert made.returncode == 1
+        assert made.stderr == f"make.sh: {name}: a person and a machine cannot have one name\n"
+
+
 def test_roles_can_be_given_by_kind(place: Path) -> None:
     assert make(place, "controller", "ctl").returncode == 0
     caller = certified(load(of(place, "ctl", "client")).cert)

@@ -32,6 +32,20 @@ def test_a_question_is_one_line_and_its_values_are_in_the_record(
     assert (record.__dict__["guests"], record.__dict__["outcome"]) == ("db1 db2", "CLEAR")
 
 
+def test_a_long_name_does_not_hide_those_after_it(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "virt_preflight.audit"):
+        audit.note(
+            caller="CN=nova",
+            role="scheduler",
+            method="Rank",
+            depth="facts",
+            guests=["x" * 10_000, "db1"],
+            outcome="CLEAR",
+            took_ms=1,
+        )
+    assert caplog.records[0].__dict__["guests"] == "x" * 63 + "… db1"
+
+
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[2J", 'a" role="admin', "a\u202eb", "a\u2028b"])
 def test_a_hostile_name_stays_on_its_line_and_in_its_quotes(
     caplog: pytest.LogCaptureFixture, name: str

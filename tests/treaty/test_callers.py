@@ -154,9 +154,15 @@ def test_of_this_machine_s_users_root_and_we_ourselves_are_trusted(
     def by(user: int) -> Caller:
         return caller_of("ipv4:127.0.0.1:5", {}, user)
 
-    assert by(0) == Caller(name="ipv4:127.0.0.1 uid=0", trusted=True)
-    assert by(4711) == Caller(name="ipv4:127.0.0.1 uid=4711", trusted=True)
-    assert by(1000) == Caller(name="ipv4:127.0.0.1 uid=1000")
+    assert by(0) == Caller(name="ipv4:127.0.0.1 uid=0", trusted=True, user=0)
+    assert by(4711) == Caller(name="ipv4:127.0.0.1 uid=4711", trusted=True, user=4711)
+    assert by(1000) == Caller(name="ipv4:127.0.0.1 uid=1000", user=1000)
+
+
+def test_a_user_is_counted_once_from_whatever_address_of_loopback_he_comes() -> None:
+    ways = ("ipv4:127.0.0.1:5", "ipv4:127.0.0.2:5", "ipv6:[::1]:5")
+    assert {caller_of(way, {}, 1000).counted for way in ways} == {"uid=1000"}
+    assert caller_of("ipv4:10.0.0.9:5", {}, None).counted == "ipv4:10.0.0.9"
 
 
 def test_nobody_is_not_we_for_that_is_every_user_whom_a_namespace_does_not_know(

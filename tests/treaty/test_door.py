@@ -234,7 +234,7 @@ async def test_beyond_the_limits_it_is_resource_exhausted_at_once() -> None:
             stub(channel).PrepareDryRun(agent_pb2.PrepareDryRunRequest())
         )
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert said == f"1 requests of {US} are under way already: try again later"
+        assert said == f"1 requests of uid={os.geteuid()} are under way already: try again later"
         assert info.reason == "TOO_MANY"
         await inside.done_writing()
         tidied = await inside.read()

@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 from itertools import repeat
 from pathlib import Path
@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from virt_preflight.treaty import neighbours
-from virt_preflight.treaty.neighbours import End, Neighbours, end_of, listed, only, told
+from virt_preflight.treaty.neighbours import (
+    NOBODY_KNOWS,
+    End,
+    Neighbours,
+    end_of,
+    listed,
+    only,
+    told,
+)
 
 # /proc/net/tcp and tcp6 of Linux 6.18, on a little-endian machine; users and inodes chosen.
 HEADING = (
@@ -61,16 +69,29 @@ def test_the_table_says_whose_a_connection_is() -> None:
         line(V4, OTHER),
         line(V6, V6),
         line(state="0A"),
-        # Who closes his end before he is looked for is nobody, and not the user 0 that it then has.
-        line(state="05", user=0, inode=0),
-        line(state="01", user=0, inode=0),
-        line(state="06", user=0, inode=0),
         line().replace(":9C40", ":9C41"),
         line().replace(":C577", ":C578"),
     ],
 )
 def test_no_other_connection_is_taken_for_it(other: str) -> None:
     assert users(other) == []
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        # Who closes his end before he is looked for is nobody, and not the user 0 that it then has.
+        line(V4, OTHER, state="05", user=0, inode=0),
+        line(V4, OTHER, state="01", user=0, inode=0),
+        line(V4, OTHER, state="06", user=0, inode=0),
+        line(V4, OTHER, state="04", user=1000),
+    ],
+)
+def test_who_closes_his_end_is_not_taken_for_root_who_has_his_port_elsewhere(ending: str) -> None:
+    found = users(line(user=0), ending, ours=ANYWHERE)
+    assert found == [0, NOBODY_KNOWS]
+    assert only(found) is None
+    assert only([NOBODY_KNOWS]) is None
 
 
 def test_who_shares_a_port_with_root_by_way_of_another_address_is_not_taken_for_root() -> None:
@@ -88,8 +109,18 @@ def test_the_kernel_s_own_answer_says_it_too() -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        DIAG[:17] + b"\x0a" + DIAG[18:],  # it listens
         DIAG[:84] + b"\0\0\0\0" + DIAG[88:],  # it has no inode
+        DIAG[:17] + b"\x04" + DIAG[18:],  # it has been closed, and not all has been sent
+    ],
+)
+def test_of_a_connection_that_ends_the_kernel_does_not_say_whose_it_is(said: bytes) -> None:
+    assert told(said, DIAG_THEIRS, DIAG_OURS) == NOBODY_KNOWS
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        DIAG[:17] + b"\x0a" + DIAG[18:],  # it listens
         DIAG[:21] + b"\xc9" + DIAG[22:],  # another port
         bytes.fromhex("5c00000002000000010000000b490000feffffff") + bytes(72),  # ENOENT
     ],
@@ -163,6 +194,34 @@ async def test_without_netlink_it_is_ours_as_well(
     with connected(family, host, to=to) as (listening, peer):
         monkeypatch.setattr("virt_preflight.treaty.neighbours.socket.socket", refusing)
         assert await Neighbours((listening,)).owner(peer) == os.geteuid()
+
+
+@pytest.mark.parametrize("by", ["netlink", "the table"])
+async def test_who_closes_his_end_is_nobody_though_his_port_is_another_s_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """He may still be answered, and so must not be hidden behind whoever has the port as well."""
+    if by == "the table":
+        monkeypatch.setattr(neighbours, "_asked", lambda _theirs, _ours: iter(()))
+    with ExitStack() as until:
+        doors = [
+            until.enter_context(socket.create_server((f"127.0.0.{number}", 0))) for number in (1, 2)
+        ]
+        asker = Neighbours(tuple(_written(door.getsockname()) for door in doors))
+        port = 0
+        for door in doors:
+            his = until.enter_context(socket.socket())
+            his.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            his.bind(("127.0.0.1", port))
+            his.connect(door.getsockname())
+            port = his.getsockname()[1]
+        assert await asker.owner(f"127.0.0.1:{port}") == os.geteuid()
+        his.shutdown(socket.SHUT_WR)
+        assert await asker.owner(f"127.0.0.1:{port}") is None
+
+
+def _written(at: tuple[str, int]) -> str:
+    return f"{at[0]}:{at[1]}"
 
 
 async def test_with_netlink_no_table_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

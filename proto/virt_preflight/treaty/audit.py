@@ -9,8 +9,9 @@ from contextvars import ContextVar
 # A name that stands in XML is known to whoever reads that, deep inside of a call.
 _named: ContextVar[list[str] | None] = ContextVar("named", default=None)
 LOGGER = logging.getLogger("virt_preflight.audit")
-# Of one value in the line; a hostile name is not to fill a disk.
-VALUE_AT_MOST = 256
+# Of one value in the line, and of one guest's name: a hostile one is not to fill a disk, nor to
+# hide those after it.
+VALUE_AT_MOST, NAME_AT_MOST = 256, 64
 
 
 def naming() -> list[str]:
@@ -43,7 +44,7 @@ def note(
         "role": role,
         "method": _plain(method),
         "depth": depth,
-        "guests": _plain(" ".join(guests)),
+        "guests": " ".join(_plain(name, NAME_AT_MOST) for name in guests),
         "outcome": _plain(outcome),
         "took_ms": took_ms,
     }
@@ -51,8 +52,8 @@ def note(
     LOGGER.info("%s", line, extra=values)
 
 
-def _plain(text: str) -> str:
+def _plain(text: str, at_most: int = VALUE_AT_MOST) -> str:
     """On one line and within quotes, whatever it holds."""
-    short = text if len(text) <= VALUE_AT_MOST else f"{text[: VALUE_AT_MOST - 1]}…"
+    short = text if len(text) <= at_most else f"{text[: at_most - 1]}…"
     escaped = short.replace("\\", "\\\\").replace('"', '\\"')
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in escaped)

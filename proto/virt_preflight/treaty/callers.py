@@ -51,10 +51,17 @@ class Caller:
     certified: bool = False
     # Without one: on this machine he may all that we may, so it need not be kept from him.
     trusted: bool = False
+    # On this machine, its user: whose requests are counted together, from whatever address.
+    user: int | None = None
     # The distinguished name as libvirt compares it: "C=GB,O=Example,CN=alice".
     dn: str = ""
     # "DNS:h1", "IP:10.0.0.1", "URI:spiffe://...", "EMAIL:alice@example.org".
     others: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> str:
+        """Whose requests are counted together: a user has all of loopback's addresses."""
+        return self.name if self.user is None else f"uid={self.user}"
 
 
 def caller_of(peer: str, auth: Mapping[str, Iterable[bytes]], user: int | None) -> Caller:
@@ -67,7 +74,7 @@ def caller_of(peer: str, auth: Mapping[str, Iterable[bytes]], user: int | None) 
     place = re.sub(r":[0-9]+$", "", peer)
     if user is None:
         return Caller(name=place)
-    return Caller(name=f"{place} uid={user}", trusted=_is_one_of_us(user))
+    return Caller(name=f"{place} uid={user}", trusted=_is_one_of_us(user), user=user)
 
 
 def _is_one_of_us(user: int) -> bool:

@@ -123,7 +123,7 @@ class Door(grpc.aio.ServerInterceptor):
             if asked.role is not None and not (role and role.includes(asked.role)):
                 visit.outcome = "PERMISSION_DENIED"
                 await _deny(context, caller, role, asked.role, asked.depth)
-            with self.turnstile.entered(caller.name) if asked.counts else nullcontext():
+            with self.turnstile.entered(caller.counted) if asked.counts else nullcontext():
                 yield visit
         except TooManyError as error:
             visit.outcome = "RESOURCE_EXHAUSTED"

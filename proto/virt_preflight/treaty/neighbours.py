@@ -29,11 +29,14 @@ NETLINK_SOCK_DIAG = 4
 NLMSG_ERROR = 2
 SOCK_DIAG_BY_FAMILY = 20
 NLM_F_REQUEST = 1
-ESTABLISHED = 1
+ESTABLISHED, LISTENING = 1, 10
 NO_COOKIE = 0xFFFFFFFF
 HEADER = struct.Struct("=IHHII")
 REQUEST = struct.Struct("=BBBBI2s2s16s16sIII")
 ANSWER = struct.Struct("=BBBB2s2s16s16sIIIIIIII")
+# Whose a connection is that is about to end. It may be the caller's, who would have his own not
+# looked at so that one of root's, from the same port to another of our addresses, is taken for it.
+NOBODY_KNOWS = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +82,9 @@ class Neighbours:
             return None
         # Where we listen at several addresses, others may come from the same port as well.
         if all(one.ip is not None for one in ours):
-            asked = only(_asked(theirs, ours))
-            if asked is not None:
-                return asked
+            asked = set(_asked(theirs, ours))
+            if asked:
+                return only(asked)
         try:
             async with asyncio.timeout(WITHIN_S), self._reading:
                 return await asyncio.to_thread(_looked_up, theirs, ours)
@@ -92,7 +95,7 @@ class Neighbours:
 def only(users: Iterable[int]) -> int | None:
     """The one that they all are: who shares a port with another is not to be taken for him."""
     found = set(users)
-    return found.pop() if len(found) == 1 else None
+    return found.pop() if len(found) == 1 and NOBODY_KNOWS not in found else None
 
 
 def _looked_up(theirs: End, ours: tuple[End, ...]) -> int | None:
@@ -117,10 +120,11 @@ def listed(lines: Iterable[str], theirs: End, ours: Iterable[End]) -> Iterator[i
             continue
         _, local, remote, state, _, _, _, user, _, inode, *_ = line.split()
         # Without an inode it is nobody's, closed or not yet taken, and its user is said to be 0.
-        if int(state, 16) != ESTABLISHED or int(inode) == 0 or _end(local) != theirs:
+        known = int(state, 16) == ESTABLISHED and int(inode) != 0
+        if int(state, 16) == LISTENING or _end(local) != theirs:
             continue
         if any(one.matches(_end(remote)) for one in ours):
-            yield int(user)
+            yield int(user) if known else NOBODY_KNOWS
 
 
 def _end(written: str) -> End:
@@ -164,9 +168,9 @@ def told(said: bytes, theirs: End, ours: End) -> int | None:
     family, state, _, _, *ends, _, _, _, _, _, _, user, inode = ANSWER.unpack_from(
         said, HEADER.size
     )
-    if state != ESTABLISHED or inode == 0 or _ends(family, ends) != (theirs, ours):
+    if state == LISTENING or _ends(family, ends) != (theirs, ours):
         return None
-    return int(user)
+    return int(user) if state == ESTABLISHED and inode != 0 else NOBODY_KNOWS
 
 
 def _ends(family: int, found: Sequence[bytes]) -> tuple[End, End]:
