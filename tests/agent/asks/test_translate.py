@@ -310,6 +310,18 @@ OTHER_WORDINGS = {
     "Unable to write to '/sys/fs/cgroup/machine.slice/vcpu0/cpuset.cpus': Numerical result out of "
     "range": "pinning.cpu-absent",
     "Cannot set scheduler parameters for pid 293: Operation not permitted": "pinning.no-realtime",
+    "unsupported configuration: Resource control is not supported on this host": (
+        "resctrl.not-allocatable"
+    ),
+    "unsupported configuration: Cache level 2 does not support tuning": "resctrl.not-allocatable",
+    "unsupported configuration: Cache level 3 does not support tuning for scope type 'code'": (
+        "resctrl.not-allocatable"
+    ),
+    "unsupported configuration: RDT Memory Bandwidth allocation unsupported": (
+        "resctrl.not-allocatable"
+    ),
+    "unsupported configuration: Not enough room for allocation of 3145728 bytes for level 3 cache 0"
+    " scope type 'both'": "resctrl.not-allocatable",
     NEW_LOG + "memory size 0x4000000 must be equal to or larger than page size 0x40000000": (
         "pages.smaller-than-a-page"
     ),
@@ -363,7 +375,7 @@ OTHER_WORDINGS = {
     "/etc/qemu-ifup: No such file or directory\n": "nics.script-absent",
     # Of no check of ours: they stand as libvirt's own words.
     "access denied: 'QEMU' denied access": "",
-    "unsupported configuration: Resource control is not supported on this host": "",
+    "unsupported configuration: Cache allocation of size 5 is not divisible by granularity 2": "",
     "Cannot recv data: Connection reset by peer": "",
     "unable to connect to server at '10.0.0.9:22': Connection refused": "",
     "Unable to resolve address 'h2' service '16509': Name or service not known": "",

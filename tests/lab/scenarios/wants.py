@@ -82,6 +82,11 @@ def labelled(whom: str) -> tuple[tuple[str, str], ...]:
     return (("</devices>", LABEL.format(whom)),)
 
 
+def cache_tuned(inside: str) -> tuple[tuple[str, str], ...]:
+    tuned = f"<cachetune vcpus='0'>{inside}</cachetune>" if inside else ""
+    return (("</vcpu>", f"</vcpu><cputune><shares>1024</shares>{tuned}</cputune>"),)
+
+
 def in_files(kind: str) -> Guest:
     return guest(cpu=NAMED, top=f"<memoryBacking><source type='{kind}'/></memoryBacking>")
 
@@ -246,6 +251,18 @@ SCENARIOS: tuple[Scenario, ...] = (
         guest=guest(disks=(DISK,)),
         rewrite=labelled("root:root"),
         unsure_ok="whether a label in --xml passes is libvirt's to judge",
+    ),
+    # A share of a cache, which these machines cannot give.
+    fails(
+        "cache-share",
+        "resctrl.not-allocatable",
+        rewrite=cache_tuned("<cache id='0' level='3' type='both' size='3' unit='MiB'/>"),
+        says="Resource control is not supported on this host",
+    ),
+    migrates(
+        "cache-untuned",
+        rewrite=cache_tuned(""),
+        unsure_ok="whether other shares in --xml pass is libvirt's to judge",
     ),
     # Memory that is files.
     fails(

@@ -160,6 +160,7 @@ ITSELF = frozenset(
         "pages.smaller-than-a-page",
         "pages.too-few-free",
         "pinning.no-realtime",
+        "resctrl.not-allocatable",
         "shares.no-server",
         "tenants.already-there",
         "tenants.host-nameless",

@@ -21,6 +21,7 @@ FAMILIES = (
     "options",
     "pages",
     "pinning",
+    "resctrl",
     "shares",
     "state",
     "tenants",

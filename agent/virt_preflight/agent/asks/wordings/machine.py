@@ -397,4 +397,49 @@ _PINNING = (
     ),
 )
 
-MACHINE: tuple[Wording, ...] = (*_CPU, *_MACHINE, *_MEMORY, *_NUMA, *_PAGES, *_PINNING)
+# virResctrlAllocCreate and what it calls, util/virresctrl.c.
+_RESCTRL = (
+    Wording(
+        check="resctrl.not-allocatable",
+        says=("Resource control is not supported on this host",),
+        subject="cputune",
+        wanted="control over caches or memory bandwidth",
+        found="none on this host",
+    ),
+    Wording(
+        check="resctrl.not-allocatable",
+        says=(
+            "Cache level {level:number} does not support tuning for scope type '{type}'",
+            "Cache level {level:number} does not support tuning",
+        ),
+        subject="L{level} cache",
+        wanted="a share of it",
+        found="no control over it",
+    ),
+    Wording(
+        check="resctrl.not-allocatable",
+        says=("RDT Memory Bandwidth allocation unsupported",),
+        subject="memory bandwidth",
+        wanted="a share of it",
+        found="no control over it",
+    ),
+    Wording(
+        check="resctrl.not-allocatable",
+        says=(
+            "Not enough room for allocation of {size} bytes for level {level:number} {which:text}",
+        ),
+        subject="L{level} cache",
+        wanted="{size} bytes free",
+        found="others have them",
+    ),
+)
+
+MACHINE: tuple[Wording, ...] = (
+    *_CPU,
+    *_MACHINE,
+    *_MEMORY,
+    *_NUMA,
+    *_PAGES,
+    *_PINNING,
+    *_RESCTRL,
+)
