@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from virt_preflight.treaty.words import is_host_name
 
+Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 WANTED = "wanted HOST:PORT or unix:/path"
 
 
@@ -59,10 +60,14 @@ def host_of(address: str) -> str:
     return address.rpartition(":")[0].strip("[]")
 
 
-def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _ip(host: str) -> Ip | None:
     try:
-        ip = ipaddress.ip_address(host)
+        return unmapped(ipaddress.ip_address(host))
     except ValueError:
         return None
+
+
+def unmapped(ip: Ip) -> Ip:
+    """An IPv4 address, though it be written as ::ffff:127.0.0.1."""
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return mapped or ip

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from virt_preflight.treaty.addresses import Ip, unmapped
+
 # Also where ProcSubset=pid leaves nothing else of /proc; each holds one line for a socket.
 TABLES = (Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6"))
 # Read in 4 to 20 ms where there are few; a controller of 10,000 hosts has 10,000.
@@ -43,7 +45,7 @@ NOBODY_KNOWS = -1
 class End:
     """Of a connection; `ip` is None where it may be any of this machine's."""
 
-    ip: ipaddress.IPv4Address | ipaddress.IPv6Address | None
+    ip: Ip | None
     port: int
 
     def matches(self, other: End) -> bool:
@@ -57,7 +59,7 @@ def end_of(address: str) -> End | None:
     if address.startswith("unix:") or not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII):
         return None
     try:
-        ip = _unmapped(ipaddress.ip_address(host.strip("[]")))
+        ip = unmapped(ipaddress.ip_address(host.strip("[]")))
     except ValueError:
         return End(ip=None, port=int(port))
     return End(ip=None if ip.is_unspecified else ip, port=int(port))
@@ -133,7 +135,7 @@ def _end(written: str) -> End:
     packed = b"".join(
         struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8)
     )
-    return End(ip=_unmapped(ipaddress.ip_address(packed)), port=int(port, 16))
+    return End(ip=unmapped(ipaddress.ip_address(packed)), port=int(port, 16))
 
 
 def _asked(theirs: End, ours: Iterable[End]) -> Iterator[int]:
@@ -176,7 +178,7 @@ def told(said: bytes, theirs: End, ours: End) -> int | None:
 def _ends(family: int, found: Sequence[bytes]) -> tuple[End, End]:
     length = 4 if family == socket.AF_INET else 16
     ports = (int.from_bytes(port, "big") for port in found[:2])
-    ips = (_unmapped(ipaddress.ip_address(ip[:length])) for ip in found[2:])
+    ips = (unmapped(ipaddress.ip_address(ip[:length])) for ip in found[2:])
     local, remote = (End(ip=ip, port=port) for ip, port in zip(ips, ports, strict=True))
     return local, remote
 
@@ -192,11 +194,3 @@ def _packed(*ends: End) -> Iterator[bytes]:
 
 def _family(end: End) -> int:
     return socket.AF_INET if isinstance(end.ip, ipaddress.IPv4Address) else socket.AF_INET6
-
-
-def _unmapped(
-    ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
-) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An IPv4 address, though it be written as ::ffff:127.0.0.1."""
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return mapped or ip

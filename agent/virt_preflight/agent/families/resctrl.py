@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
@@ -10,7 +10,7 @@ from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.fact import Pace, have, need
 from virt_preflight.agent.report import Severity
 from virt_preflight.agent.sources import Source
-from virt_preflight.agent.xml import parse
+from virt_preflight.agent.xml import Element, parse
 
 BANDWIDTH = "memory bandwidth"
 
@@ -32,10 +32,8 @@ class HostControls:
 @need
 def guest_allocations(domain: Domain) -> GuestAllocations | None:
     """`<cache>` in `<cachetune>` and `<node>` in `<memorytune>`; None of a guest without both."""
-    found: dict[str, frozenset[str]] = {}
-    for cache in domain.root.findall("cputune/cachetune/cache"):
-        resource = f"L{cache.get('level')} cache"
-        found[resource] = found.get(resource, frozenset()) | {cache.get("type", "")}
+    caches = domain.root.findall("cputune/cachetune/cache")
+    found = _of_caches((cache, cache) for cache in caches)
     if domain.root.find("cputune/memorytune/node") is not None:
         found[BANDWIDTH] = frozenset()
     return GuestAllocations(types_by_resource=found) if found else None
@@ -45,14 +43,20 @@ def guest_allocations(domain: Domain) -> GuestAllocations | None:
 def host_controls(source: Source) -> HostControls:
     """`<control>` of a cache's bank and of memory's bandwidth (virCapabilitiesInitCaches)."""
     host = parse(source.libvirt("capabilities"))
-    found: dict[str, frozenset[str]] = {}
-    for bank in host.findall("host/cache/bank"):
-        for control in bank.findall("control"):
-            resource = f"L{bank.get('level')} cache"
-            found[resource] = found.get(resource, frozenset()) | {control.get("type", "")}
+    banks = host.findall("host/cache/bank")
+    found = _of_caches((bank, control) for bank in banks for control in bank.findall("control"))
     if host.find("host/memory_bandwidth/node/control") is not None:
         found[BANDWIDTH] = frozenset()
     return HostControls(types_by_resource=found)
+
+
+def _of_caches(parts: Iterable[tuple[Element, Element]]) -> dict[str, frozenset[str]]:
+    """Types by cache: of each pair the first names its level, the second a type."""
+    found: dict[str, frozenset[str]] = {}
+    for cache, part in parts:
+        resource = f"L{cache.get('level')} cache"
+        found[resource] = found.get(resource, frozenset()) | {part.get("type", "")}
+    return found
 
 
 @check(

@@ -152,13 +152,18 @@ def port_reserved(guest: GuestChardevs, host: OpenPorts) -> Problems:
     """
     ends: list[TcpEnd | UdpEnd] = [end for end in guest.ports if end.listens]
     for end in (*ends, *guest.datagrams):
-        if 0 < end.port < host.start:
-            yield Problem(
-                subject=end.subject,
-                wanted=f"port {end.port} for {host.user}",
-                found=f"ports below {host.start} are root's",
-                commands=(f"sysctl -w net.ipv4.ip_unprivileged_port_start={end.port}",),
-            )
+        yield from reserved(end.subject, end.port, host)
+
+
+def reserved(subject: str, port: int, host: OpenPorts) -> Problems:
+    """Whatever it is of a guest that is to listen at that port."""
+    if 0 < port < host.start:
+        yield Problem(
+            subject=subject,
+            wanted=f"port {port} for {host.user}",
+            found=f"ports below {host.start} are root's",
+            commands=(f"sysctl -w net.ipv4.ip_unprivileged_port_start={port}",),
+        )
 
 
 @check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass
 
@@ -105,6 +106,16 @@ def shut_directory(source: Source, path: str, user: User) -> str:
         except SourceError:
             return ""
     return ""
+
+
+def shut_place(source: Source, path: str, user: User) -> str:
+    """The directory for which the user cannot make anything at the path; "" when there is none.
+
+    One that he may not search, or the last, which he may not write to. Raises SourceError.
+    """
+    directory = posixpath.dirname(path)
+    shut = shut_directory(source, path, user)
+    return shut or ("" if source.may(directory, Want.WRITE, user) else directory)
 
 
 def runs_as(source: Source, qemu: QemuUser, guest: DacLabel) -> User:

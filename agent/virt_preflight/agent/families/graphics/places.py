@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.domain import Domain
 from virt_preflight.agent.fact import Pace, look, need
+from virt_preflight.agent.families.chardevs.checks import reserved
 from virt_preflight.agent.families.chardevs.host import OpenPorts
 from virt_preflight.agent.families.daemon import QemuUser
 from virt_preflight.agent.families.disks.guest import DacLabel, domain_dac
-from virt_preflight.agent.families.disks.openings import runs_as, shut_directory
+from virt_preflight.agent.families.disks.openings import runs_as, shut_place
 from virt_preflight.agent.families.firmware.host import data_folders
 from virt_preflight.agent.families.graphics.guest import GuestGraphics
 from virt_preflight.agent.report import Severity
-from virt_preflight.agent.sources import Absent, Source, Want
+from virt_preflight.agent.sources import Absent, Source
 from virt_preflight.agent.xml import text_of
 
 
@@ -65,14 +65,10 @@ def seen_sockets(source: Source, guest: GuestSockets, qemu: QemuUser) -> SeenSoc
     user = runs_as(source, qemu, guest.dac)
     found = {}
     for path in guest.paths:
-        directory = posixpath.dirname(path)
-        shut = shut_directory(source, path, user)
         try:
-            if not shut and not source.may(directory, Want.WRITE, user):
-                shut = directory
+            found[path] = shut_place(source, path, user)
         except Absent:
-            shut = ""
-        found[path] = shut
+            found[path] = ""
     return SeenSockets(shut_by_path=found, user=user.name)
 
 
@@ -155,10 +151,4 @@ def port_reserved(guest: GuestGraphics, host: OpenPorts) -> Problems:
     """
     for server in guest.servers:
         for port in server.ports:
-            if 0 < port < host.start:
-                yield Problem(
-                    subject=server.subject,
-                    wanted=f"port {port} for {host.user}",
-                    found=f"ports below {host.start} are root's",
-                    commands=(f"sysctl -w net.ipv4.ip_unprivileged_port_start={port}",),
-                )
+            yield from reserved(server.subject, port, host)

@@ -520,16 +520,22 @@ def postcopy_parallel(
         return
     for side, version in (("source", origin.qemu_version), ("destination", host.qemu)):
         subject = f"QEMU of the {side}"
-        if version is None:
-            yield CouldNotTell(subject=subject, why="its release is not known")
-        elif version in REFUSES_BOTH:
+        if version is not None and version in REFUSES_BOTH:
             yield Problem(
                 subject=subject,
                 wanted="one that takes post-copy with --parallel",
                 found=f"QEMU {version // 1_000_000}.{version // 1_000 % 1_000}",
             )
-        elif version > TAKES_BOTH:
-            yield CouldNotTell(subject=subject, why="not tried with its release")
+        else:
+            yield from _untried(subject, version, TAKES_BOTH)
+
+
+def _untried(subject: str, version: int | None, last_seen_to_take_it: int) -> Problems:
+    """Of a release that is not known to refuse it: whether that can be told."""
+    if version is None:
+        yield CouldNotTell(subject=subject, why="its release is not known")
+    elif version > last_seen_to_take_it:
+        yield CouldNotTell(subject=subject, why="not tried with its release")
 
 
 # What QEMU fetches single pages into (test_ramblock_postcopiable, migration/postcopy-ram.c).
@@ -611,16 +617,14 @@ def compressed_parallel(
         return
     for side, version in (("source", origin.libvirt_version), ("destination", host.libvirt)):
         subject = f"libvirt of the {side}"
-        if version is None:
-            yield CouldNotTell(subject=subject, why="its release is not known")
-        elif version >= STRICT_LIBVIRT:
+        if version is not None and version >= STRICT_LIBVIRT:
             yield Problem(
                 subject=subject,
                 wanted="one that takes --compressed with --parallel",
                 found=f"libvirt {written(version)}",
             )
-        elif version > LENIENT_LIBVIRT:
-            yield CouldNotTell(subject=subject, why="not tried with its release")
+        else:
+            yield from _untried(subject, version, LENIENT_LIBVIRT)
 
 
 @check(

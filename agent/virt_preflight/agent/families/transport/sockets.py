@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from virt_preflight.agent.check import CouldNotTell, Problem, Problems, check
 from virt_preflight.agent.fact import Pace, look, need
 from virt_preflight.agent.families.daemon import QemuUser
-from virt_preflight.agent.families.disks.openings import shut_directory
+from virt_preflight.agent.families.disks.openings import shut_place
 from virt_preflight.agent.options import MigrationOptions
 from virt_preflight.agent.report import Phase, Severity, Side
-from virt_preflight.agent.sources import Absent, Source, Want
+from virt_preflight.agent.sources import Absent, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +52,7 @@ def seen_socket(source: Source, socket: MigrationSocket, qemu: QemuUser) -> Seen
     kind, directory_kind = (_kind(source, path) for path in (socket.path, socket.directory))
     shut = ""
     if directory_kind == "dir":
-        shut = shut_directory(source, socket.path, qemu.user)
-        if not shut and not source.may(socket.directory, Want.WRITE, qemu.user):
-            shut = socket.directory
+        shut = shut_place(source, socket.path, qemu.user)
     return SeenSocket(kind=kind, directory_kind=directory_kind, user=qemu.user.name, shut=shut)
 
 
